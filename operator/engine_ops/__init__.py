@@ -1,0 +1,46 @@
+"""Engine-Ops: optimisation questions as Kubernetes resources, answered with proof of their quality.
+
+The names below are the public SDK. They are loaded on first use, so that importing the package stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine_ops.engine.config import EngineConfig
+    from engine_ops.engine.engine import OptimizationEngine
+    from engine_ops.engine.request import OptimizationMetrics, OptimizationRequest, OptimizationResult, SolvedBy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EngineConfig",
+    "OptimizationEngine",
+    "OptimizationMetrics",
+    "OptimizationRequest",
+    "OptimizationResult",
+    "SolvedBy",
+    "__version__",
+]
+
+_HOMES = {
+    "EngineConfig": "engine_ops.engine.config",
+    "OptimizationEngine": "engine_ops.engine.engine",
+    "OptimizationMetrics": "engine_ops.engine.request",
+    "OptimizationRequest": "engine_ops.engine.request",
+    "OptimizationResult": "engine_ops.engine.request",
+    "SolvedBy": "engine_ops.engine.request",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,105 @@
+"""Faults in what a user wrote, each with the path of the field."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+MAX_FAULTS_IN_MESSAGE = 8
+"""A message lists at most this many faults, and counts the rest."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong, and where.
+
+    Parameters
+    ----------
+    path
+        Where, as kubectl users write it: ``spec.data.items[3].cpu``.
+    message
+        What is wrong and what to do.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class InvalidDataError(ValueError):
+    """The data, or a constraint, is wrong. Trying again is of no use until it is changed.
+
+    Parameters
+    ----------
+    faults
+        At least one fault.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.summary())
+
+    def summary(self) -> str:
+        """Return one line naming the first few faults and counting the rest."""
+        shown = "; ".join(str(fault) for fault in self.faults[:MAX_FAULTS_IN_MESSAGE])
+        more = len(self.faults) - MAX_FAULTS_IN_MESSAGE
+        return f"{shown}; and {more} more" if more > 0 else shown
+
+
+class WaitingError(RuntimeError):
+    """The request cannot be answered now, though nothing in it is wrong.
+
+    Parameters
+    ----------
+    reason
+        One of `engine_ops.api.reasons.WAITING`.
+    message
+        What is awaited, and from where.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        self.message = message
+        super().__init__(message)
+
+
+def format_path(location: Iterable[str | int], *, root: str = "") -> str:
+    """Join the parts of a location the way Kubernetes writes a field path.
+
+    >>> format_path(("items", 3, "cpu"), root="spec.data")
+    'spec.data.items[3].cpu'
+    """
+    path = root
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+def faults_of(error: ValidationError, *, root: str = "") -> list[Fault]:
+    """Translate pydantic's errors into faults.
+
+    Parameters
+    ----------
+    error
+        What pydantic raised.
+    root
+        The path of the validated object in the resource, such as ``spec.data``.
+    """
+    faults = []
+    for item in error.errors(include_url=False, include_context=True, include_input=False):
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown field"
+        elif item["type"] == "missing":
+            message = "required, but absent"
+        faults.append(Fault(format_path(item["loc"], root=root), message))
+    return faults

@@ -1,0 +1,130 @@
+"""Kubernetes quantities.
+
+The grammar is that of apimachinery's ``resource.Quantity``: a signed decimal number followed by a binary suffix
+(Ki to Ei), a decimal suffix (n, u, m, k to E) or a decimal exponent (``1e3``).
+"""
+
+from __future__ import annotations
+
+import decimal
+import math
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+QUANTITY_PATTERN = r"^[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,3})?$"
+"""The grammar as a regular expression, usable in an OpenAPI schema."""
+
+MAX_LENGTH = 64
+"""Longer strings are refused before they are parsed."""
+
+MAX_AMOUNT = 2.0**63
+"""Amounts at or above this are refused: apimachinery's quantities end there too."""
+
+_QUANTITY = re.compile(QUANTITY_PATTERN)
+_BINARY = {suffix: 1024 ** (power + 1) for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))}
+_DECIMAL = {
+    "n": decimal.Decimal("1e-9"),
+    "u": decimal.Decimal("1e-6"),
+    "m": decimal.Decimal("1e-3"),
+    "": decimal.Decimal(1),
+    "k": decimal.Decimal("1e3"),
+    "M": decimal.Decimal("1e6"),
+    "G": decimal.Decimal("1e9"),
+    "T": decimal.Decimal("1e12"),
+    "P": decimal.Decimal("1e15"),
+    "E": decimal.Decimal("1e18"),
+}
+
+
+def parse_quantity(value: object) -> float:
+    """Read an amount: a number, or a Kubernetes quantity such as ``500m`` or ``8Gi``.
+
+    Parameters
+    ----------
+    value
+        A number is taken as it is: cores for cpu, bytes for memory.
+
+    Returns
+    -------
+    float
+        The amount in the resource's base unit; finite and not negative.
+
+    Raises
+    ------
+    ValueError
+        If it is no quantity, negative, not finite, or 2**63 and above.
+    """
+    amount: float
+    if isinstance(value, bool):
+        raise ValueError("must be a number or a Kubernetes quantity such as 500m or 8Gi, not a boolean")  # noqa: TRY004
+    if isinstance(value, int | float):
+        try:
+            amount = float(value)
+        except OverflowError:
+            amount = math.inf
+    elif isinstance(value, str):
+        amount = _parse_text(value)
+    else:
+        raise ValueError("must be a number or a Kubernetes quantity such as 500m or 8Gi")  # noqa: TRY004
+    if math.isnan(amount):
+        raise ValueError("must be a number, not NaN")
+    if amount < 0:
+        raise ValueError(f"must not be negative: {value}")
+    if amount >= MAX_AMOUNT:
+        raise ValueError("too large: an amount must be below 2^63")
+    return amount
+
+
+def _parse_text(text: str) -> float:
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"must be a Kubernetes quantity of at most {MAX_LENGTH} characters")
+    match = _QUANTITY.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a Kubernetes quantity: write it like 500m, 1.5, 8Gi or 1e3")
+    number, suffix = match.group(1), match.group(2) or ""
+    negative = text.startswith("-")
+    if suffix in _BINARY:
+        amount = float(decimal.Decimal(number) * _BINARY[suffix])
+    elif suffix in _DECIMAL:
+        amount = float(decimal.Decimal(number) * _DECIMAL[suffix])
+    else:
+        amount = float(number + suffix)
+    return -amount if negative else amount
+
+
+Amount = Annotated[
+    float,
+    BeforeValidator(parse_quantity),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}),
+]
+"""A pydantic field type: a finite amount of at least 0, from a number or a quantity."""
+
+
+def format_cpu(cores: float) -> str:
+    """Write an amount of cpu as Kubernetes does, in milli-cores rounded up when it is not whole.
+
+    >>> format_cpu(0.25), format_cpu(2.0)
+    ('250m', '2')
+    """
+    milli = math.ceil(round(cores * 1000, 6))
+    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+
+
+def format_bytes(amount: float) -> str:
+    """Write an amount of memory as Kubernetes does, with the largest binary suffix that is exact after rounding up.
+
+    Amounts of at least a mebibyte are rounded up to whole mebibytes.
+
+    >>> format_bytes(8 * 2**30), format_bytes(100 * 2**20 + 1), format_bytes(1000)
+    ('8Gi', '101Mi', '1000')
+    """
+    whole = math.ceil(round(amount, 3))
+    if whole >= _BINARY["Mi"]:
+        whole = -(-whole // _BINARY["Mi"]) * _BINARY["Mi"]
+    for suffix in ("Ti", "Gi", "Mi", "Ki"):
+        unit = _BINARY[suffix]
+        if whole >= unit and whole % unit == 0:
+            return f"{whole // unit}{suffix}"
+    return str(whole)

@@ -1,0 +1,62 @@
+"""Every reason a user can read in a condition, in one place."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Reason(enum.StrEnum):
+    """One CamelCase word for why a condition has its status."""
+
+    # Answered.
+    SOLVED = "Solved"
+    """An answer was found for everything that was asked."""
+    BEST_SO_FAR = "BestSoFar"
+    """The search was cut off (time-out or a dead worker); the best answer until then is served."""
+
+    # Stalled: the spec must change first.
+    INVALID_SPEC = "InvalidSpec"
+    """A field of spec is wrong; the message names it."""
+    INVALID_DATA = "InvalidData"
+    """A field of the data is wrong; the message names its path."""
+    UNPLACEABLE = "Unplaceable"
+    """An item or task fits nowhere; the partial result names it."""
+    TIMED_OUT = "TimedOut"
+    """`timeoutSeconds` passed before there was any answer."""
+    SOLVER_CRASHED = "SolverCrashed"
+    """The worker died several times in a row without an answer."""
+    RESULT_TOO_LARGE = "ResultTooLarge"
+    """Even compressed, the result fits no ConfigMap."""
+
+    # Waiting: tried again without a change of the spec.
+    SOLVING = "Solving"
+    """A worker is at it."""
+    DATA_NOT_FOUND = "DataNotFound"
+    """The ConfigMap, or its key, is not there yet."""
+    NO_PLUGIN = "NoPlugin"
+    """No enabled plugin can handle the request."""
+    NOT_ENOUGH_DATA = "NotEnoughData"
+    """The history is too short to learn from."""
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
+    """The source of the data did not answer."""
+    FORBIDDEN = "Forbidden"
+    """The operator may not read, or write, what the request needs."""
+    WORKER_DIED = "WorkerDied"
+    """The worker died before any answer; another will try."""
+
+    # Neither.
+    SUSPENDED = "Suspended"
+    """`spec.suspend` is true."""
+
+
+WAITING = frozenset(
+    {
+        Reason.DATA_NOT_FOUND,
+        Reason.NO_PLUGIN,
+        Reason.NOT_ENOUGH_DATA,
+        Reason.SOURCE_UNAVAILABLE,
+        Reason.FORBIDDEN,
+        Reason.WORKER_DIED,
+    }
+)
+"""Reasons to try again by itself: nothing in the spec is wrong."""

@@ -1,0 +1,68 @@
+"""The request and the result of the library and, later, of the REST API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+RequestType = Literal["resource", "scheduling", "performance", "ml-driven"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+class OptimizationRequest(_Model):
+    """A question for `engine_ops.OptimizationEngine`."""
+
+    id: Annotated[str, Field(min_length=1, max_length=253)]
+    """Chosen by the caller; the result carries it."""
+    type: RequestType
+    """What kind of answer is asked for."""
+    data: dict[str, Any]
+    """The problem, in the type's shape."""
+    constraints: dict[str, Any] | None = None
+    """What the answer must keep to, in the type's shape."""
+    search_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    """The budget for improving the answer; None takes the engine's."""
+
+
+class OptimizationMetrics(_Model):
+    """How long an answer took and how good it is."""
+
+    duration_ms: int
+    """Wall-clock milliseconds, whole."""
+    score: float | None = None
+    """0 to 1, the same for every algorithm of a type; None where it is not defined."""
+
+
+class SolvedBy(_Model):
+    """What made an answer."""
+
+    algorithm: str | None = None
+    """The built-in algorithm's name."""
+    version: str | None = None
+    """Its version."""
+
+
+class OptimizationResult(_Model):
+    """An answer, or why there is none."""
+
+    request_id: str
+    """The request's ``id``."""
+    success: bool
+    """Whether everything that was asked for is in the result."""
+    result: dict[str, Any] | None = None
+    """The answer in the type's shape; a partial one where ``success`` is false and something could be placed."""
+    error: str | None = None
+    """Why ``success`` is false: a sentence that names the field where one is wrong."""
+    reason: str
+    """One word for it, of `engine_ops.api.reasons.Reason`."""
+    metrics: OptimizationMetrics
+    """Time and quality."""
+    solved_by: SolvedBy | None = None
+    """What made the answer; None where there is none."""
