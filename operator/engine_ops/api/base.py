@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-GROUP = "engineops.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-CATEGORY = "engineops"
+GROUP: Final = "engineops.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = "engineops.dev/v1alpha1"
+CATEGORY: Final = "engineops"
 
 
 class ApiModel(BaseModel):
@@ -22,3 +24,7 @@ class ApiModel(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Return the object as JSON values with camelCase keys; fields that are None are absent."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

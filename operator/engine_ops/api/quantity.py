@@ -58,7 +58,7 @@ def parse_quantity(value: object) -> float:
     """
     amount: float
     if isinstance(value, bool):
-        raise ValueError("must be a number or a Kubernetes quantity such as 500m or 8Gi, not a boolean")  # noqa: TRY004
+        raise ValueError("must be a number or a Kubernetes quantity such as 500m or 8Gi, not a boolean")
     if isinstance(value, int | float):
         try:
             amount = float(value)
@@ -67,7 +67,7 @@ def parse_quantity(value: object) -> float:
     elif isinstance(value, str):
         amount = _parse_text(value)
     else:
-        raise ValueError("must be a number or a Kubernetes quantity such as 500m or 8Gi")  # noqa: TRY004
+        raise ValueError("must be a number or a Kubernetes quantity such as 500m or 8Gi")
     if math.isnan(amount):
         raise ValueError("must be a number, not NaN")
     if amount < 0:

@@ -1,0 +1,93 @@
+"""Field types that both resources use, each with its bounds and its notes for the CRD."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
+
+from engine_ops.api.quantity import MAX_LENGTH, parse_quantity
+
+INT32_MAX: Final = 2**31 - 1
+INT64_MAX: Final = 2**63 - 1
+YEAR_SECONDS: Final = 365 * 24 * 3600
+"""The upper bound of every duration that has no tighter one."""
+
+DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""What Kubernetes asks of most names."""
+DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+"""What Kubernetes asks of a namespace's name."""
+CONFIG_MAP_KEY: Final = r"^[-._a-zA-Z0-9]+$"
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
+NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
+ConfigMapKey = Annotated[str, Field(min_length=1, max_length=253, pattern=CONFIG_MAP_KEY)]
+Word = Annotated[str, Field(max_length=256)]
+"""A short text, such as a version or an identifier."""
+
+# The API server takes no "30" or "true" where a number or a boolean is asked for; nor do we offline.
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
+
+FREE_FORM: Final[dict[str, Any]] = {
+    "x-kubernetes-map-type": "atomic",
+    "x-kubernetes-preserve-unknown-fields": True,
+}
+"""Note for the CRD: whoever applies the object owns the whole value, and no field of it is pruned."""
+
+FreeForm = Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)]
+"""An object whose fields are not the API server's business."""
+
+
+def _to_utc_seconds(moment: dt.datetime) -> dt.datetime:
+    return moment.astimezone(dt.UTC).replace(microsecond=0)
+
+
+def format_timestamp(moment: dt.datetime) -> str:
+    """Write a moment as Kubernetes does: RFC 3339, UTC, whole seconds.
+
+    >>> format_timestamp(dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC))
+    '2026-01-02T03:04:05Z'
+    """
+    return _to_utc_seconds(moment).replace(tzinfo=None).isoformat() + "Z"
+
+
+Timestamp = Annotated[
+    AwareDatetime, AfterValidator(_to_utc_seconds), PlainSerializer(format_timestamp, return_type=str, when_used="json")
+]
+"""A moment, cut to whole seconds in UTC as metav1.Time is."""
+
+
+POSITIVE_QUANTITY_MESSAGE: Final = "must be a Kubernetes quantity above 0, such as 512Mi"
+
+
+def _check_positive_quantity(value: object) -> object:
+    try:
+        # int-or-string at the API server: a float is refused there, and here.
+        fits = not isinstance(value, float) and parse_quantity(value) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(POSITIVE_QUANTITY_MESSAGE)
+    return value
+
+
+PositiveQuantity = Annotated[
+    int | str,
+    BeforeValidator(_check_positive_quantity),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "maxLength": MAX_LENGTH,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+                    "message": POSITIVE_QUANTITY_MESSAGE,
+                    "reason": "FieldValueInvalid",
+                }
+            ],
+        }
+    ),
+]
+"""A quantity kept as it was written: an integer or a string, above 0."""

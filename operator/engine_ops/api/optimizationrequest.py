@@ -1,0 +1,222 @@
+"""OptimizationRequest: a question, and the answer in its status."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field, model_validator
+
+from engine_ops.api.base import API_VERSION, ApiModel
+from engine_ops.api.condition import Condition, Conditions
+from engine_ops.api.fields import (
+    INT64_MAX,
+    YEAR_SECONDS,
+    ConfigMapKey,
+    Count,
+    Flag,
+    FreeForm,
+    ObjectName,
+    Timestamp,
+    Word,
+)
+from engine_ops.api.rules import Rule, RuledModel
+
+KIND: Final = "OptimizationRequest"
+PLURAL: Final = "optimizationrequests"
+NO_PLUGIN: Final = "none"
+"""The value of ``spec.plugin`` that keeps every plugin out."""
+
+__all__ = [
+    "KIND",
+    "NO_PLUGIN",
+    "PLURAL",
+    "Condition",
+    "ConfigMapKeyRef",
+    "DataFrom",
+    "Metrics",
+    "OptimizationRequest",
+    "OptimizationRequestSpec",
+    "OptimizationRequestStatus",
+    "Progress",
+    "RequestType",
+    "ResultRef",
+    "SolvedBy",
+]
+
+
+class RequestType(enum.StrEnum):
+    """What kind of answer is asked for."""
+
+    RESOURCE = "resource"
+    SCHEDULING = "scheduling"
+    PERFORMANCE = "performance"
+    ML_DRIVEN = "ml-driven"
+
+
+class ConfigMapKeyRef(ApiModel):
+    """One key of a ConfigMap in the request's own namespace."""
+
+    name: ObjectName
+    """The name of the ConfigMap."""
+    key: ConfigMapKey
+    """The key in its data or binaryData; the value is JSON or YAML."""
+
+
+class DataFrom(ApiModel):
+    """Where the data is read from when it is not inline."""
+
+    config_map_key_ref: ConfigMapKeyRef
+    """A key of a ConfigMap in the request's own namespace that holds the data as JSON or YAML. The request waits
+    with reason DataNotFound until it is there."""
+
+
+class OptimizationRequestSpec(RuledModel):
+    """The question."""
+
+    type: RequestType
+    """What kind of answer is asked for: resource packs items on as few or as cheap nodes as possible; scheduling
+    chooses nodes for tasks; performance recommends requests and limits from samples; ml-driven asks plugins."""
+    data: FreeForm | None = None
+    """The problem, inline, in the shape that type asks for. Either this or dataFrom. The operator checks it and names
+    the path of every fault in the condition Stalled. Above 200 KiB use dataFrom or kubectl apply --server-side."""
+    data_from: DataFrom | None = None
+    """Where the problem is read from. Either this or data."""
+    constraints: FreeForm | None = None
+    """What the answer must keep to, in the shape that type asks for. The operator checks it as it checks data."""
+    plugin: ObjectName | None = None
+    """The name of the one OptimizerPlugin to ask, or none to ask no plugin. Without it, the enabled plugin of highest
+    priority that can handle the request is asked."""
+    search_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 1
+    """For how long a better answer is searched for after the first one; 0 takes the first answer. The search ends
+    sooner when the answer is proven to be the best."""
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 30
+    """The hard limit: after it the worker is killed and the best answer so far is served."""
+    suspend: Flag = False
+    """While true, nothing is solved; the last answer stays."""
+    interval_seconds: Annotated[int, Field(strict=True, ge=10, le=YEAR_SECONDS)] | None = None
+    """Makes this a standing request: it is solved again so many seconds after the last answer. Not together with
+    ttlSecondsAfterFinished."""
+    ttl_seconds_after_finished: Annotated[int, Field(strict=True, ge=0, le=YEAR_SECONDS)] | None = None
+    """The request is deleted so many seconds after it was answered or has Stalled. Not together with intervalSeconds,
+    nor for objects that a GitOps pipeline manages: it would create them again."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="has(self.data) != has(self.dataFrom)",
+            holds=lambda spec: (spec.data is None) != (spec.data_from is None),
+            message="exactly one of data and dataFrom must be set",
+        ),
+        Rule(
+            cel="self.searchSeconds <= self.timeoutSeconds",
+            holds=lambda spec: spec.search_seconds <= spec.timeout_seconds,
+            message="searchSeconds must not be above timeoutSeconds, which is 30 unless set",
+            field="searchSeconds",
+        ),
+        Rule(
+            cel="!has(self.intervalSeconds) || !has(self.ttlSecondsAfterFinished)",
+            holds=lambda spec: spec.interval_seconds is None or spec.ttl_seconds_after_finished is None,
+            message="ttlSecondsAfterFinished must not be set together with intervalSeconds: "
+            "a standing request never finishes",
+            field="ttlSecondsAfterFinished",
+            reason="FieldValueForbidden",
+        ),
+    )
+
+
+class ResultRef(ApiModel):
+    """Where a result is kept that is too large for status."""
+
+    name: ObjectName
+    """The name of the ConfigMap, in the request's namespace and owned by the request."""
+    key: ConfigMapKey
+    """The key in its binaryData."""
+    size_bytes: Count | None = None
+    """The size of the result as JSON, in bytes, before compression."""
+    compression: Literal["gzip"] = "gzip"
+    """How the JSON is compressed."""
+
+
+class Metrics(ApiModel):
+    """How long the answer took and how good it is."""
+
+    duration_ms: Count
+    """How long the answer took, in whole milliseconds of wall-clock time."""
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How good the answer is, from 0 to 1, in the same way for every algorithm of a type. Absent where it is not
+    defined."""
+
+
+class SolvedBy(ApiModel):
+    """What made the answer. ``name`` is filled in from the plugin, else from the algorithm, where it is not given."""
+
+    name: Word | None = None
+    """The plugin if one made the answer, else the algorithm."""
+    plugin: ObjectName | None = None
+    """The OptimizerPlugin that made the answer or gave the advice for it."""
+    algorithm: Word | None = None
+    """The built-in algorithm that made the answer."""
+    version: Word | None = None
+    """The version of the plugin or of the operator."""
+    model_id: Word | None = None
+    """The identifier of the plugin's model at that time."""
+    fallback_reason: Annotated[str, Field(max_length=1024)] | None = None
+    """Why the built-in algorithm answered though a plugin was asked."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("name") is None:
+            name = value.get("plugin") or value.get("algorithm")
+            if name is not None:
+                return {**value, "name": name}
+        return value
+
+
+class Progress(ApiModel):
+    """The best answer so far of a search that is going on, in the unit of its objective: nodes, or money."""
+
+    objective: float | None = None
+    """The value of the best answer so far; smaller is better."""
+    lower_bound: float | None = None
+    """No answer can be better than this."""
+    gap: Annotated[float, Field(ge=0)] | None = None
+    """How far the answer may be from the best possible: (objective - lowerBound) / lowerBound."""
+
+
+class OptimizationRequestStatus(ApiModel):
+    """The answer, or what it waits for."""
+
+    observed_generation: Annotated[int, Field(ge=-1, le=INT64_MAX)] = -1
+    """The metadata.generation that this status answers; -1 before the first answer."""
+    run: Count | None = None
+    """How many times a standing request has been solved for this generation."""
+    conditions: Conditions | None = None
+    """Ready says whether there is an answer; Reconciling that it is being worked on or waited for; Stalled that the
+    spec must change first."""
+    start_time: Timestamp | None = None
+    """When the operator began with this answer."""
+    completion_time: Timestamp | None = None
+    """When the answer was complete."""
+    result: FreeForm | None = None
+    """The answer in the shape that type has; a summary of it where resultRef is set."""
+    result_ref: ResultRef | None = None
+    """Where the whole result is, when it is too large for status."""
+    metrics: Metrics | None = None
+    """How long the answer took and how good it is."""
+    solved_by: SolvedBy | None = None
+    """What made the answer."""
+    progress: Progress | None = None
+    """The best answer so far, while a long search is going on."""
+
+
+class OptimizationRequest(ApiModel):
+    """A question about resources, placement or performance, and its answer in status, with proof of its quality."""
+
+    api_version: Literal["engineops.dev/v1alpha1"] = API_VERSION
+    kind: Literal["OptimizationRequest"] = KIND
+    metadata: dict[str, Any]
+    spec: OptimizationRequestSpec
+    """The question. A change of it is answered anew."""
+    status: OptimizationRequestStatus | None = None
+    """The answer, written by the operator."""

@@ -1,0 +1,223 @@
+"""OptimizerPlugin: an optimiser that is asked before the built-in algorithms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from engine_ops.api.base import API_VERSION, ApiModel
+from engine_ops.api.condition import Condition, Conditions
+from engine_ops.api.fields import (
+    INT32_MAX,
+    INT64_MAX,
+    YEAR_SECONDS,
+    Count,
+    Flag,
+    FreeForm,
+    NamespaceName,
+    PositiveQuantity,
+    Timestamp,
+    Word,
+)
+from engine_ops.api.optimizationrequest import NO_PLUGIN, RequestType
+from engine_ops.api.quantity import parse_quantity
+from engine_ops.api.rules import Rule, RuledModel
+
+KIND: Final = "OptimizerPlugin"
+PLURAL: Final = "optimizerplugins"
+RESERVED_NAMES: Final = ("workload-data", NO_PLUGIN)
+"""`workload-data` names the history in the REST API, `none` means no plugin in a request."""
+
+__all__ = [
+    "KIND",
+    "PLURAL",
+    "RESERVED_NAMES",
+    "Condition",
+    "OptimizerPlugin",
+    "OptimizerPluginSpec",
+    "OptimizerPluginStatus",
+    "PluginCounts",
+    "PluginLatency",
+    "PluginLimits",
+    "PluginModel",
+    "PluginService",
+    "PluginSource",
+    "PluginTraining",
+    "RetrainPolicy",
+]
+
+_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+ENTRY_POINT: Final = rf"^{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}$"
+"""``package.module:Class``."""
+
+
+class PluginService(ApiModel):
+    """A plugin that runs in its own Pods and is asked over HTTP."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+    """The name of the Service."""
+    namespace: NamespaceName
+    """The namespace of the Service."""
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)] = 80
+    """The port of the Service."""
+
+
+class PluginSource(RuledModel):
+    """Where the plugin's code is."""
+
+    entry_point: Annotated[str, Field(min_length=3, max_length=512, pattern=ENTRY_POINT)] | None = None
+    """A class in the operator's image, written package.module:Class. Either this or service."""
+    service: PluginService | None = None
+    """A Service that answers the plugin protocol over HTTP. Either this or entryPoint."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="has(self.entryPoint) != has(self.service)",
+            holds=lambda source: (source.entry_point is None) != (source.service is None),
+            message="exactly one of entryPoint and service must be set",
+        ),
+    )
+
+
+class PluginLimits(ApiModel):
+    """What one worker of the plugin may use."""
+
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 10
+    """How long one answer may take; the worker is killed after it."""
+    memory: PositiveQuantity = "512Mi"
+    """How much resident memory the worker may use, as a Kubernetes quantity such as 512Mi; a bare number is bytes. The
+    worker is killed above it."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` in bytes."""
+        return int(parse_quantity(self.memory))
+
+
+class RetrainPolicy(ApiModel):
+    """When a new model is trained beside the current one. Without any of these, only the first one is."""
+
+    after_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
+    """After so many new points of history."""
+    interval_seconds: Annotated[int, Field(strict=True, ge=60, le=YEAR_SECONDS)] | None = None
+    """So many seconds after the last training."""
+    on_drift: Flag = True
+    """When the loss of the last predictions has grown since the model was promoted."""
+
+
+class PluginTraining(ApiModel):
+    """How the plugin learns from the history."""
+
+    min_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10
+    """How many points of history the first training needs."""
+    retrain: RetrainPolicy = Field(default_factory=RetrainPolicy)
+    """When a new model is trained. It replaces the current one only after it was better on later outcomes."""
+
+
+class OptimizerPluginSpec(ApiModel):
+    """The plugin and how it may be used."""
+
+    enabled: Flag = True
+    """Whether the plugin is asked. Disabling it keeps its model."""
+    priority: Annotated[int, Field(strict=True, ge=-1_000_000, le=1_000_000)] = 0
+    """Of all plugins that can handle a request, the one of highest priority is asked."""
+    supported_types: (
+        Annotated[
+            list[RequestType],
+            Field(min_length=1, max_length=len(RequestType), json_schema_extra={"x-kubernetes-list-type": "set"}),
+        ]
+        | None
+    ) = None
+    """The types of request that the plugin is asked for. Without it, the plugin itself says which."""
+    source: PluginSource
+    """Where the plugin's code is: exactly one of entryPoint and service."""
+    config: FreeForm | None = None
+    """The plugin's own configuration, checked by the plugin's own schema."""
+    limits: PluginLimits = Field(default_factory=PluginLimits)
+    """What one worker of the plugin may use."""
+    training: PluginTraining = Field(default_factory=PluginTraining)
+    """How the plugin learns from the history."""
+
+
+class PluginModel(ApiModel):
+    """The model that answers now."""
+
+    id: Word
+    """The model's identifier."""
+    trained_at: Timestamp | None = None
+    """When it was trained."""
+    samples: Count | None = None
+    """How many points of history it was trained on."""
+    digest: Word | None = None
+    """A digest of the trained model, such as sha256:abc."""
+
+
+class PluginCounts(ApiModel):
+    """What was asked of the plugin since the operator started counting."""
+
+    requests: Count = 0
+    """How many requests the plugin was asked."""
+    failures: Count = 0
+    """How many of them ended in an error, a time-out or a crash."""
+    fallbacks: Count = 0
+    """How many of them the built-in algorithm answered instead."""
+
+
+class PluginLatency(ApiModel):
+    """How long the plugin's last answers took."""
+
+    p50_ms: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
+    """The median, in milliseconds."""
+    p99_ms: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
+    """The 99th percentile, in milliseconds."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class OptimizerPluginStatus(ApiModel):
+    """What the operator knows of the plugin."""
+
+    observed_generation: Annotated[int, Field(ge=-1, le=INT64_MAX)] = -1
+    """The metadata.generation that this status is for; -1 before the operator has seen the plugin."""
+    conditions: Conditions | None = None
+    """Ready says whether the plugin can be asked; Reconciling that it is being started or waited for; Stalled that the
+    spec must change first; Trained that it has a model; Degraded that it failed too often and is left out."""
+    version: Word | None = None
+    """The version that the plugin gives of itself."""
+    model: PluginModel | None = None
+    """The model that answers now."""
+    skill: Annotated[str, Field(max_length=32, pattern=r"^(Unscored|-?[0-9]+(\.[0-9]+)?)$")] | None = None
+    """How much smaller the plugin's loss is than that of the median of the last five: 1 is perfect, 0 no better, below
+    0 worse. Unscored where outcomes do not say."""
+    confidence: Share | None = None
+    """The share of the last 100 scored predictions that were close enough. Absent below 30."""
+    claimed_confidence: Share | None = None
+    """The mean confidence that the plugin itself claims."""
+    counts: PluginCounts | None = None
+    """What was asked of the plugin; written at most once a minute."""
+    latency: PluginLatency | None = None
+    """How long the plugin's last answers took."""
+    last_error: Annotated[str, Field(max_length=4096)] | None = None
+    """The last error of the plugin."""
+
+
+class OptimizerPlugin(RuledModel):
+    """An optimiser that is asked before the built-in algorithms, which answer whenever it fails or does worse."""
+
+    api_version: Literal["engineops.dev/v1alpha1"] = API_VERSION
+    kind: Literal["OptimizerPlugin"] = KIND
+    metadata: dict[str, Any]
+    spec: OptimizerPluginSpec
+    """The plugin and how it may be used."""
+    status: OptimizerPluginStatus | None = None
+    """What the operator knows of the plugin, written by the operator."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!(self.metadata.name in ['workload-data', 'none'])",
+            holds=lambda plugin: plugin.metadata.get("name") not in RESERVED_NAMES,
+            message="metadata.name must not be workload-data or none: both are reserved",
+        ),
+    )
