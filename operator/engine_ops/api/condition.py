@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from engine_ops.api.base import ApiModel
-from engine_ops.api.fields import INT64_MAX, Timestamp
+from engine_ops.api.fields import MAX_COUNT, Timestamp
 
 MAX_MESSAGE_LENGTH: Final = 32768
 """The API server refuses a longer condition message."""
@@ -26,7 +26,7 @@ class Condition(ApiModel):
     """Why, as a sentence for people; it names the field where one is wrong. May be empty."""
     last_transition_time: Timestamp
     """When status last changed from one value to another."""
-    observed_generation: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
+    observed_generation: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
     """The metadata.generation that this condition was set for."""
 
 

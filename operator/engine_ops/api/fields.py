@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
 
-from engine_ops.api.quantity import MAX_LENGTH, parse_quantity
+from engine_ops.api.quantity import MAX_LENGTH, QUANTITY_PATTERN, parse_quantity
 
 INT32_MAX: Final = 2**31 - 1
-INT64_MAX: Final = 2**63 - 1
+MAX_COUNT: Final = 2**53 - 1
+"""The largest integer that JSON readers keep exact; the API server stores bounds as 64-bit floats."""
 YEAR_SECONDS: Final = 365 * 24 * 3600
 """The upper bound of every duration that has no tighter one."""
 
@@ -23,18 +24,24 @@ CONFIG_MAP_KEY: Final = r"^[-._a-zA-Z0-9]+$"
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
 NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 ConfigMapKey = Annotated[str, Field(min_length=1, max_length=253, pattern=CONFIG_MAP_KEY)]
+Measure = Annotated[float, Field(ge=0, le=MAX_COUNT)]
+"""A number in the unit of an objective: nodes, or money."""
+Share = Annotated[float, Field(ge=0, le=1)]
 Word = Annotated[str, Field(max_length=256)]
 """A short text, such as a version or an identifier."""
 
 # The API server takes no "30" or "true" where a number or a boolean is asked for; nor do we offline.
 Flag = Annotated[bool, Field(strict=True)]
-Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 FREE_FORM: Final[dict[str, Any]] = {
     "x-kubernetes-map-type": "atomic",
     "x-kubernetes-preserve-unknown-fields": True,
 }
 """Note for the CRD: whoever applies the object owns the whole value, and no field of it is pruned."""
+
+EMPTY_DEFAULT: Final[dict[str, Any]] = {"default": {}}
+"""Note for the CRD on an object with a default for each of its fields: the API server fills an absent one in."""
 
 FreeForm = Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)]
 """An object whose fields are not the API server's business."""
@@ -59,19 +66,26 @@ Timestamp = Annotated[
 """A moment, cut to whole seconds in UTC as metav1.Time is."""
 
 
-POSITIVE_QUANTITY_MESSAGE: Final = "must be a Kubernetes quantity above 0, such as 512Mi"
+POSITIVE_QUANTITY_MESSAGE: Final = "must be a Kubernetes quantity above 0 and below 1Ei, such as 512Mi"
+_QUANTITY_END: Final = 2.0**60
 
 
 def _check_positive_quantity(value: object) -> object:
     try:
         # int-or-string at the API server: a float is refused there, and here.
-        fits = not isinstance(value, float) and parse_quantity(value) > 0
+        fits = not isinstance(value, float) and 0 < parse_quantity(value) < _QUANTITY_END
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(POSITIVE_QUANTITY_MESSAGE)
     return value
 
+
+# matches() goes first: the grammar bounds the exponent, and comparing 1e999999999 would cost the API server gigabytes.
+_POSITIVE_QUANTITY_RULE: Final = (
+    f"string(self).matches('{QUANTITY_PATTERN}') && isQuantity(string(self))"
+    " && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1Ei'))"
+).replace("\\", "\\\\")
 
 PositiveQuantity = Annotated[
     int | str,
@@ -82,7 +96,7 @@ PositiveQuantity = Annotated[
             "maxLength": MAX_LENGTH,
             "x-kubernetes-validations": [
                 {
-                    "rule": "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+                    "rule": _POSITIVE_QUANTITY_RULE,
                     "message": POSITIVE_QUANTITY_MESSAGE,
                     "reason": "FieldValueInvalid",
                 }
@@ -90,4 +104,4 @@ PositiveQuantity = Annotated[
         }
     ),
 ]
-"""A quantity kept as it was written: an integer or a string, above 0."""
+"""A quantity kept as it was written: an integer or a string, above 0 and below 1Ei."""

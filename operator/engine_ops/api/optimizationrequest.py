@@ -10,13 +10,15 @@ from pydantic import Field, model_validator
 from engine_ops.api.base import API_VERSION, ApiModel
 from engine_ops.api.condition import Condition, Conditions
 from engine_ops.api.fields import (
-    INT64_MAX,
+    MAX_COUNT,
     YEAR_SECONDS,
     ConfigMapKey,
     Count,
     Flag,
     FreeForm,
+    Measure,
     ObjectName,
+    Share,
     Timestamp,
     Word,
 )
@@ -89,14 +91,15 @@ class OptimizationRequestSpec(RuledModel):
     priority that can handle the request is asked."""
     search_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 1
     """For how long a better answer is searched for after the first one; 0 takes the first answer. The search ends
-    sooner when the answer is proven to be the best."""
+    sooner when the answer is proven to be the best. At most timeoutSeconds and 3600; 1 unless set."""
     timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 30
-    """The hard limit: after it the worker is killed and the best answer so far is served."""
+    """The hard limit: after it the worker is killed and the best answer so far is served. 1 to 3600; 30 unless
+    set."""
     suspend: Flag = False
     """While true, nothing is solved; the last answer stays."""
     interval_seconds: Annotated[int, Field(strict=True, ge=10, le=YEAR_SECONDS)] | None = None
-    """Makes this a standing request: it is solved again so many seconds after the last answer. Not together with
-    ttlSecondsAfterFinished."""
+    """Makes this a standing request: it is solved again so many seconds after the last answer. At least 10. Not
+    together with ttlSecondsAfterFinished."""
     ttl_seconds_after_finished: Annotated[int, Field(strict=True, ge=0, le=YEAR_SECONDS)] | None = None
     """The request is deleted so many seconds after it was answered or has Stalled. Not together with intervalSeconds,
     nor for objects that a GitOps pipeline manages: it would create them again."""
@@ -142,7 +145,7 @@ class Metrics(ApiModel):
 
     duration_ms: Count
     """How long the answer took, in whole milliseconds of wall-clock time."""
-    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    score: Share | None = None
     """How good the answer is, from 0 to 1, in the same way for every algorithm of a type. Absent where it is not
     defined."""
 
@@ -176,18 +179,18 @@ class SolvedBy(ApiModel):
 class Progress(ApiModel):
     """The best answer so far of a search that is going on, in the unit of its objective: nodes, or money."""
 
-    objective: float | None = None
+    objective: Measure | None = None
     """The value of the best answer so far; smaller is better."""
-    lower_bound: float | None = None
+    lower_bound: Measure | None = None
     """No answer can be better than this."""
-    gap: Annotated[float, Field(ge=0)] | None = None
+    gap: Measure | None = None
     """How far the answer may be from the best possible: (objective - lowerBound) / lowerBound."""
 
 
 class OptimizationRequestStatus(ApiModel):
     """The answer, or what it waits for."""
 
-    observed_generation: Annotated[int, Field(ge=-1, le=INT64_MAX)] = -1
+    observed_generation: Annotated[int, Field(ge=-1, le=MAX_COUNT)] = -1
     """The metadata.generation that this status answers; -1 before the first answer."""
     run: Count | None = None
     """How many times a standing request has been solved for this generation."""

@@ -9,14 +9,16 @@ from pydantic import Field
 from engine_ops.api.base import API_VERSION, ApiModel
 from engine_ops.api.condition import Condition, Conditions
 from engine_ops.api.fields import (
+    EMPTY_DEFAULT,
     INT32_MAX,
-    INT64_MAX,
+    MAX_COUNT,
     YEAR_SECONDS,
     Count,
     Flag,
     FreeForm,
     NamespaceName,
     PositiveQuantity,
+    Share,
     Timestamp,
     Word,
 )
@@ -84,10 +86,10 @@ class PluginLimits(ApiModel):
     """What one worker of the plugin may use."""
 
     timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 10
-    """How long one answer may take; the worker is killed after it."""
+    """How long one answer may take; the worker is killed after it. 1 to 3600; 10 unless set."""
     memory: PositiveQuantity = "512Mi"
     """How much resident memory the worker may use, as a Kubernetes quantity such as 512Mi; a bare number is bytes. The
-    worker is killed above it."""
+    worker is killed above it. 512Mi unless set."""
 
     @property
     def memory_bytes(self) -> int:
@@ -110,8 +112,8 @@ class PluginTraining(ApiModel):
     """How the plugin learns from the history."""
 
     min_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10
-    """How many points of history the first training needs."""
-    retrain: RetrainPolicy = Field(default_factory=RetrainPolicy)
+    """How many points of history the first training needs; 10 unless set."""
+    retrain: RetrainPolicy = Field(default_factory=RetrainPolicy, json_schema_extra=EMPTY_DEFAULT)
     """When a new model is trained. It replaces the current one only after it was better on later outcomes."""
 
 
@@ -121,7 +123,7 @@ class OptimizerPluginSpec(ApiModel):
     enabled: Flag = True
     """Whether the plugin is asked. Disabling it keeps its model."""
     priority: Annotated[int, Field(strict=True, ge=-1_000_000, le=1_000_000)] = 0
-    """Of all plugins that can handle a request, the one of highest priority is asked."""
+    """Of all plugins that can handle a request, the one of highest priority is asked; 0 unless set."""
     supported_types: (
         Annotated[
             list[RequestType],
@@ -134,9 +136,9 @@ class OptimizerPluginSpec(ApiModel):
     """Where the plugin's code is: exactly one of entryPoint and service."""
     config: FreeForm | None = None
     """The plugin's own configuration, checked by the plugin's own schema."""
-    limits: PluginLimits = Field(default_factory=PluginLimits)
+    limits: PluginLimits = Field(default_factory=PluginLimits, json_schema_extra=EMPTY_DEFAULT)
     """What one worker of the plugin may use."""
-    training: PluginTraining = Field(default_factory=PluginTraining)
+    training: PluginTraining = Field(default_factory=PluginTraining, json_schema_extra=EMPTY_DEFAULT)
     """How the plugin learns from the history."""
 
 
@@ -173,13 +175,10 @@ class PluginLatency(ApiModel):
     """The 99th percentile, in milliseconds."""
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
 class OptimizerPluginStatus(ApiModel):
     """What the operator knows of the plugin."""
 
-    observed_generation: Annotated[int, Field(ge=-1, le=INT64_MAX)] = -1
+    observed_generation: Annotated[int, Field(ge=-1, le=MAX_COUNT)] = -1
     """The metadata.generation that this status is for; -1 before the operator has seen the plugin."""
     conditions: Conditions | None = None
     """Ready says whether the plugin can be asked; Reconciling that it is being started or waited for; Stalled that the

@@ -7,35 +7,32 @@ The grammar is that of apimachinery's ``resource.Quantity``: a signed decimal nu
 from __future__ import annotations
 
 import decimal
+import functools
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-QUANTITY_PATTERN = r"^[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,3})?$"
+QUANTITY_PATTERN: Final = r"^[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,3})?$"
 """The grammar as a regular expression, usable in an OpenAPI schema."""
 
-MAX_LENGTH = 64
+MAX_LENGTH: Final = 64
 """Longer strings are refused before they are parsed."""
 
-MAX_AMOUNT = 2.0**63
+MAX_AMOUNT: Final = 2.0**63
 """Amounts at or above this are refused: apimachinery's quantities end there too."""
 
-_QUANTITY = re.compile(QUANTITY_PATTERN)
-_BINARY = {suffix: 1024 ** (power + 1) for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))}
-_DECIMAL = {
-    "n": decimal.Decimal("1e-9"),
-    "u": decimal.Decimal("1e-6"),
-    "m": decimal.Decimal("1e-3"),
-    "": decimal.Decimal(1),
-    "k": decimal.Decimal("1e3"),
-    "M": decimal.Decimal("1e6"),
-    "G": decimal.Decimal("1e9"),
-    "T": decimal.Decimal("1e12"),
-    "P": decimal.Decimal("1e15"),
-    "E": decimal.Decimal("1e18"),
+_QUANTITY: Final = re.compile(QUANTITY_PATTERN)
+_BINARY: Final = {suffix: 1024 ** (power + 1) for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))}
+_DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SUFFIXES: Final = {
+    **{suffix: decimal.Decimal(factor) for suffix, factor in _BINARY.items()},
+    **{suffix: decimal.Decimal(1).scaleb(exponent) for suffix, exponent in _DECIMAL.items()},
 }
+_LEAST: Final = decimal.Decimal("1e-9")
+# Wide enough to be exact: at most MAX_LENGTH digits times the 19 of Ei. Only the step to float rounds.
+_CONTEXT: Final = decimal.Context(prec=MAX_LENGTH + 20)
 
 
 def parse_quantity(value: object) -> float:
@@ -74,24 +71,26 @@ def parse_quantity(value: object) -> float:
         raise ValueError(f"must not be negative: {value}")
     if amount >= MAX_AMOUNT:
         raise ValueError("too large: an amount must be below 2^63")
-    return amount
+    return abs(amount)  # -0.0 is 0.0
 
 
+@functools.lru_cache(maxsize=4096)
 def _parse_text(text: str) -> float:
+    # Cached, because the same few amounts stand in thousands of items. Errors are not.
     if len(text) > MAX_LENGTH:
         raise ValueError(f"must be a Kubernetes quantity of at most {MAX_LENGTH} characters")
-    match = _QUANTITY.match(text)
+    match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a Kubernetes quantity: write it like 500m, 1.5, 8Gi or 1e3")
     number, suffix = match.group(1), match.group(2) or ""
-    negative = text.startswith("-")
-    if suffix in _BINARY:
-        amount = float(decimal.Decimal(number) * _BINARY[suffix])
-    elif suffix in _DECIMAL:
-        amount = float(decimal.Decimal(number) * _DECIMAL[suffix])
+    if suffix in _SUFFIXES:
+        amount = _CONTEXT.multiply(decimal.Decimal(number), _SUFFIXES[suffix])
     else:
-        amount = float(number + suffix)
-    return -amount if negative else amount
+        amount = decimal.Decimal(number + suffix)
+    # As apimachinery does: who asks for a trace of something gets the least that there is, not nothing.
+    if 0 < amount < _LEAST:
+        amount = _LEAST
+    return -float(amount) if text.startswith("-") else float(amount)
 
 
 Amount = Annotated[
