@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP: Final = "engineops.dev"
@@ -28,3 +28,14 @@ class ApiModel(BaseModel):
     def to_manifest(self) -> dict[str, Any]:
         """Return the object as JSON values with camelCase keys; fields that are None are absent."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ResourceModel(ApiModel):
+    """A part of a Kubernetes resource. A null is no value, as at the API server: the field counts as absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        if isinstance(value, dict) and None in value.values():
+            return {key: item for key, item in value.items() if item is not None}
+        return value

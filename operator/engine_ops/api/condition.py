@@ -6,14 +6,14 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from engine_ops.api.base import ApiModel
-from engine_ops.api.fields import MAX_COUNT, Timestamp
+from engine_ops.api.base import ResourceModel
+from engine_ops.api.fields import INTEGRAL, MAX_COUNT, Timestamp
 
 MAX_MESSAGE_LENGTH: Final = 32768
 """The API server refuses a longer condition message."""
 
 
-class Condition(ApiModel):
+class Condition(ResourceModel):
     """One observation of the object's state."""
 
     type: Annotated[str, Field(min_length=1, max_length=316, pattern=r"^[A-Z][A-Za-z0-9]*$")]
@@ -26,7 +26,7 @@ class Condition(ApiModel):
     """Why, as a sentence for people; it names the field where one is wrong. May be empty."""
     last_transition_time: Timestamp
     """When status last changed from one value to another."""
-    observed_generation: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
+    observed_generation: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT), INTEGRAL] | None = None
     """The metadata.generation that this condition was set for."""
 
 

@@ -15,7 +15,11 @@ from engine_ops.api.fields import INT32_MAX
 
 Schema = dict[str, Any]
 
-_DROPPED: Final = frozenset({"title", "$defs", "additionalProperties", "const"})
+_DROPPED: Final = frozenset({"title", "additionalProperties", "const"})
+_KEPT: Final = frozenset(
+    {"description", "type", "format", "default", "enum", "properties", "required", "items", "anyOf", "pattern"}
+    | {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems"}
+)
 _ORDER: Final = ("description", "type", "format", "default", "enum")
 
 
@@ -25,10 +29,11 @@ def structural_schema(model: type[BaseModel]) -> Schema:
     Raises
     ------
     ValueError
-        If a field's type has no structural form, such as a union; the message names the field.
+        If a field's type has no structural form, such as a union, or pydantic writes something that the API server
+        does not know; the message names the field.
     """
     schema = model.model_json_schema(by_alias=True, mode="validation")
-    return _convert(schema, schema.get("$defs", {}), model.__name__)
+    return _convert(schema, schema.pop("$defs", {}), model.__name__)
 
 
 def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str) -> Schema:
@@ -41,8 +46,12 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str)
             converted[key] = _convert(value, definitions, f"{path}[]")
         elif key == "description":
             converted[key] = " ".join(value.split())
-        elif key not in _DROPPED and not (key == "default" and value is None):
-            converted[key] = value
+        elif key in _KEPT or key.startswith("x-kubernetes-"):
+            if not (key == "default" and value is None):
+                converted[key] = value
+        elif key not in _DROPPED or isinstance(value, dict):
+            # The API server drops what it does not know: a bound would be lost without a word.
+            raise ValueError(f"{path}: {key} has no place in a structural schema")
     if "const" in node:
         converted["enum"] = [node["const"]]
     if converted.get("type") == "integer":

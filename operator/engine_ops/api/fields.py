@@ -30,9 +30,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Word = Annotated[str, Field(max_length=256)]
 """A short text, such as a version or an identifier."""
 
-# The API server takes no "30" or "true" where a number or a boolean is asked for; nor do we offline.
+
+def _to_whole(value: object) -> object:
+    """Read 30.0 as 30, as the API server does. It takes no "30" and no true for a number; nor do we."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+INTEGRAL: Final = BeforeValidator(_to_whole)
+"""Stands last on a strict integer, after its bounds."""
 Flag = Annotated[bool, Field(strict=True)]
-Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT), INTEGRAL]
 
 FREE_FORM: Final[dict[str, Any]] = {
     "x-kubernetes-map-type": "atomic",
@@ -71,6 +78,7 @@ _QUANTITY_END: Final = 2.0**60
 
 
 def _check_positive_quantity(value: object) -> object:
+    value = _to_whole(value)
     try:
         # int-or-string at the API server: a float is refused there, and here.
         fits = not isinstance(value, float) and 0 < parse_quantity(value) < _QUANTITY_END

@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
-from engine_ops.api.base import API_VERSION, ApiModel
+from engine_ops.api.base import API_VERSION, ResourceModel
 from engine_ops.api.condition import Condition, Conditions
 from engine_ops.api.fields import (
+    INTEGRAL,
     MAX_COUNT,
     YEAR_SECONDS,
     ConfigMapKey,
@@ -56,7 +57,7 @@ class RequestType(enum.StrEnum):
     ML_DRIVEN = "ml-driven"
 
 
-class ConfigMapKeyRef(ApiModel):
+class ConfigMapKeyRef(ResourceModel):
     """One key of a ConfigMap in the request's own namespace."""
 
     name: ObjectName
@@ -65,7 +66,7 @@ class ConfigMapKeyRef(ApiModel):
     """The key in its data or binaryData; the value is JSON or YAML."""
 
 
-class DataFrom(ApiModel):
+class DataFrom(ResourceModel):
     """Where the data is read from when it is not inline."""
 
     config_map_key_ref: ConfigMapKeyRef
@@ -89,18 +90,18 @@ class OptimizationRequestSpec(RuledModel):
     plugin: ObjectName | None = None
     """The name of the one OptimizerPlugin to ask, or none to ask no plugin. Without it, the enabled plugin of highest
     priority that can handle the request is asked."""
-    search_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 1
+    search_seconds: Annotated[int, Field(strict=True, ge=0, le=3600), INTEGRAL] = 1
     """For how long a better answer is searched for after the first one; 0 takes the first answer. The search ends
     sooner when the answer is proven to be the best. At most timeoutSeconds and 3600; 1 unless set."""
-    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 30
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600), INTEGRAL] = 30
     """The hard limit: after it the worker is killed and the best answer so far is served. 1 to 3600; 30 unless
     set."""
     suspend: Flag = False
     """While true, nothing is solved; the last answer stays."""
-    interval_seconds: Annotated[int, Field(strict=True, ge=10, le=YEAR_SECONDS)] | None = None
+    interval_seconds: Annotated[int, Field(strict=True, ge=10, le=YEAR_SECONDS), INTEGRAL] | None = None
     """Makes this a standing request: it is solved again so many seconds after the last answer. At least 10. Not
     together with ttlSecondsAfterFinished."""
-    ttl_seconds_after_finished: Annotated[int, Field(strict=True, ge=0, le=YEAR_SECONDS)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(strict=True, ge=0, le=YEAR_SECONDS), INTEGRAL] | None = None
     """The request is deleted so many seconds after it was answered or has Stalled. Not together with intervalSeconds,
     nor for objects that a GitOps pipeline manages: it would create them again."""
 
@@ -127,7 +128,7 @@ class OptimizationRequestSpec(RuledModel):
     )
 
 
-class ResultRef(ApiModel):
+class ResultRef(ResourceModel):
     """Where a result is kept that is too large for status."""
 
     name: ObjectName
@@ -140,7 +141,7 @@ class ResultRef(ApiModel):
     """How the JSON is compressed."""
 
 
-class Metrics(ApiModel):
+class Metrics(ResourceModel):
     """How long the answer took and how good it is."""
 
     duration_ms: Count
@@ -150,7 +151,7 @@ class Metrics(ApiModel):
     defined."""
 
 
-class SolvedBy(ApiModel):
+class SolvedBy(ResourceModel):
     """What made the answer. ``name`` is filled in from the plugin, else from the algorithm, where it is not given."""
 
     name: Word | None = None
@@ -176,7 +177,7 @@ class SolvedBy(ApiModel):
         return value
 
 
-class Progress(ApiModel):
+class Progress(ResourceModel):
     """The best answer so far of a search that is going on, in the unit of its objective: nodes, or money."""
 
     objective: Measure | None = None
@@ -187,10 +188,10 @@ class Progress(ApiModel):
     """How far the answer may be from the best possible: (objective - lowerBound) / lowerBound."""
 
 
-class OptimizationRequestStatus(ApiModel):
+class OptimizationRequestStatus(ResourceModel):
     """The answer, or what it waits for."""
 
-    observed_generation: Annotated[int, Field(ge=-1, le=MAX_COUNT)] = -1
+    observed_generation: Annotated[int, Field(strict=True, ge=-1, le=MAX_COUNT), INTEGRAL] = -1
     """The metadata.generation that this status answers; -1 before the first answer."""
     run: Count | None = None
     """How many times a standing request has been solved for this generation."""
@@ -213,7 +214,7 @@ class OptimizationRequestStatus(ApiModel):
     """The best answer so far, while a long search is going on."""
 
 
-class OptimizationRequest(ApiModel):
+class OptimizationRequest(ResourceModel):
     """A question about resources, placement or performance, and its answer in status, with proof of its quality."""
 
     api_version: Literal["engineops.dev/v1alpha1"] = API_VERSION

@@ -6,11 +6,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from engine_ops.api.base import API_VERSION, ApiModel
+from engine_ops.api.base import API_VERSION, ResourceModel
 from engine_ops.api.condition import Condition, Conditions
 from engine_ops.api.fields import (
     EMPTY_DEFAULT,
     INT32_MAX,
+    INTEGRAL,
     MAX_COUNT,
     YEAR_SECONDS,
     Count,
@@ -54,14 +55,14 @@ ENTRY_POINT: Final = rf"^{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}$"
 """``package.module:Class``."""
 
 
-class PluginService(ApiModel):
+class PluginService(ResourceModel):
     """A plugin that runs in its own Pods and is asked over HTTP."""
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
     """The name of the Service."""
     namespace: NamespaceName
     """The namespace of the Service."""
-    port: Annotated[int, Field(strict=True, ge=1, le=65535)] = 80
+    port: Annotated[int, Field(strict=True, ge=1, le=65535), INTEGRAL] = 80
     """The port of the Service."""
 
 
@@ -82,10 +83,10 @@ class PluginSource(RuledModel):
     )
 
 
-class PluginLimits(ApiModel):
+class PluginLimits(ResourceModel):
     """What one worker of the plugin may use."""
 
-    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 10
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600), INTEGRAL] = 10
     """How long one answer may take; the worker is killed after it. 1 to 3600; 10 unless set."""
     memory: PositiveQuantity = "512Mi"
     """How much resident memory the worker may use, as a Kubernetes quantity such as 512Mi; a bare number is bytes. The
@@ -97,32 +98,32 @@ class PluginLimits(ApiModel):
         return int(parse_quantity(self.memory))
 
 
-class RetrainPolicy(ApiModel):
+class RetrainPolicy(ResourceModel):
     """When a new model is trained beside the current one. Without any of these, only the first one is."""
 
-    after_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
+    after_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000), INTEGRAL] | None = None
     """After so many new points of history."""
-    interval_seconds: Annotated[int, Field(strict=True, ge=60, le=YEAR_SECONDS)] | None = None
+    interval_seconds: Annotated[int, Field(strict=True, ge=60, le=YEAR_SECONDS), INTEGRAL] | None = None
     """So many seconds after the last training."""
     on_drift: Flag = True
     """When the loss of the last predictions has grown since the model was promoted."""
 
 
-class PluginTraining(ApiModel):
+class PluginTraining(ResourceModel):
     """How the plugin learns from the history."""
 
-    min_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10
+    min_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000), INTEGRAL] = 10
     """How many points of history the first training needs; 10 unless set."""
     retrain: RetrainPolicy = Field(default_factory=RetrainPolicy, json_schema_extra=EMPTY_DEFAULT)
     """When a new model is trained. It replaces the current one only after it was better on later outcomes."""
 
 
-class OptimizerPluginSpec(ApiModel):
+class OptimizerPluginSpec(ResourceModel):
     """The plugin and how it may be used."""
 
     enabled: Flag = True
     """Whether the plugin is asked. Disabling it keeps its model."""
-    priority: Annotated[int, Field(strict=True, ge=-1_000_000, le=1_000_000)] = 0
+    priority: Annotated[int, Field(strict=True, ge=-1_000_000, le=1_000_000), INTEGRAL] = 0
     """Of all plugins that can handle a request, the one of highest priority is asked; 0 unless set."""
     supported_types: (
         Annotated[
@@ -142,7 +143,7 @@ class OptimizerPluginSpec(ApiModel):
     """How the plugin learns from the history."""
 
 
-class PluginModel(ApiModel):
+class PluginModel(ResourceModel):
     """The model that answers now."""
 
     id: Word
@@ -155,7 +156,7 @@ class PluginModel(ApiModel):
     """A digest of the trained model, such as sha256:abc."""
 
 
-class PluginCounts(ApiModel):
+class PluginCounts(ResourceModel):
     """What was asked of the plugin since the operator started counting."""
 
     requests: Count = 0
@@ -166,19 +167,19 @@ class PluginCounts(ApiModel):
     """How many of them the built-in algorithm answered instead."""
 
 
-class PluginLatency(ApiModel):
+class PluginLatency(ResourceModel):
     """How long the plugin's last answers took."""
 
-    p50_ms: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
+    p50_ms: Annotated[int, Field(strict=True, ge=0, le=INT32_MAX), INTEGRAL] | None = None
     """The median, in milliseconds."""
-    p99_ms: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
+    p99_ms: Annotated[int, Field(strict=True, ge=0, le=INT32_MAX), INTEGRAL] | None = None
     """The 99th percentile, in milliseconds."""
 
 
-class OptimizerPluginStatus(ApiModel):
+class OptimizerPluginStatus(ResourceModel):
     """What the operator knows of the plugin."""
 
-    observed_generation: Annotated[int, Field(ge=-1, le=MAX_COUNT)] = -1
+    observed_generation: Annotated[int, Field(strict=True, ge=-1, le=MAX_COUNT), INTEGRAL] = -1
     """The metadata.generation that this status is for; -1 before the operator has seen the plugin."""
     conditions: Conditions | None = None
     """Ready says whether the plugin can be asked; Reconciling that it is being started or waited for; Stalled that the

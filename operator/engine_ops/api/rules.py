@@ -10,7 +10,7 @@ from pydantic import GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
-from engine_ops.api.base import ApiModel
+from engine_ops.api.base import ResourceModel
 
 FieldReason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
 
@@ -47,7 +47,7 @@ class Rule:
         return entry
 
 
-class RuledModel(ApiModel):
+class RuledModel(ResourceModel):
     """A model with rules that cross its fields. Every broken rule is told, not only the first."""
 
     rules: ClassVar[tuple[Rule, ...]] = ()
