@@ -1,0 +1,63 @@
+# Two commands need nothing but make and Python 3.11 or newer: `make demo` and `make test`.
+# Each makes its own virtual environment from the lock and builds or finds the control plane; the second time is quick.
+
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do command -v python$$v && exit; done; command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-up demo-down test test-unit lint format crds lock devcluster clean
+
+help:  ## Say what there is.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it" >&2; exit 1; }
+	@echo "== virtual environment in $(VENV), from the lock"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+devcluster: $(READY)  ## Build the local control plane's binaries, unless they are there.
+	@$(BIN)/engine-ops devcluster build
+
+demo: devcluster  ## Start a control plane and the operator, apply the samples, print the answers.
+	@$(BIN)/python examples/demo.py
+
+demo-up: devcluster  ## The same, and leave it running.
+	@$(BIN)/python examples/demo.py --keep
+
+demo-down: $(READY)  ## End what demo-up left running.
+	@$(BIN)/python examples/demo.py --down
+
+test: devcluster  ## Run every test.
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-unit: $(READY)  ## Run the tests that need no control plane.
+	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+lint: $(READY)  ## Check style, types, layers and that generated files are up to date.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/engine-ops crds --check crds --check-docs docs/api-reference.md
+
+format: $(READY)  ## Format the code.
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+crds: $(READY)  ## Generate the custom resource definitions and their reference from the models.
+	@$(BIN)/engine-ops crds --output crds --docs docs/api-reference.md
+
+lock: $(READY)  ## Resolve the dependencies anew, with hashes (needs uv).
+	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+	  --upgrade --output-file requirements.lock
+	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+	  --extra devcluster --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:  ## Remove the virtual environment and caches of tools.
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

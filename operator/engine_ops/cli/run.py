@@ -1,0 +1,97 @@
+"""`engine-ops run`: the operator."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from engine_ops import __version__
+from engine_ops.api.quantity import parse_quantity
+
+
+@click.command("run")
+@click.option(
+    "--kubeconfig", type=click.Path(dir_okay=False), help="Default: KUBECONFIG, the Pod's own, ~/.kube/config."
+)
+@click.option(
+    "--namespace", "-n", "namespaces", multiple=True, help="Watch only this one; may be repeated. Default: all."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=lambda: max(1, len(os.sched_getaffinity(0))),
+    show_default="the number of cores",
+    help="How many requests are solved at once, each in a process of its own.",
+)
+@click.option(
+    "--worker-memory", default="1Gi", show_default=True, help="A worker above it is killed. A Kubernetes quantity."
+)
+@click.option("--lease-namespace", help="Where the Lease lives. Default: the Pod's own namespace.")
+@click.option(
+    "--probes",
+    default="http://127.0.0.1:8080/healthz",
+    show_default=True,
+    help="Where health is answered; none for nowhere.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--verbose", "-v", is_flag=True, help="Log every step.")
+def command(
+    *,
+    kubeconfig: str | None,
+    namespaces: tuple[str, ...],
+    workers: int,
+    worker_memory: str,
+    lease_namespace: str | None,
+    probes: str,
+    log_format: str,
+    verbose: bool,
+) -> None:
+    """Run the operator until it is told to stop.
+
+    It exits with 1 and a sentence where the custom resource definitions or its rights are missing.
+    """
+    try:
+        memory_bytes = int(parse_quantity(worker_memory))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--worker-memory") from error
+    _say(f"engine-ops {__version__}")
+
+    # Imported after the version is out: kopf and the clients take a second.
+    import uvloop
+
+    from engine_ops.cli.logs import configure_logging
+    from engine_ops.controllers.operator import OperatorConfig, serve
+    from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
+    from engine_ops.kube.lease import LeaseLostError
+
+    configure_logging(log_format, logging.DEBUG if verbose else logging.INFO)
+    config = OperatorConfig(
+        kubeconfig=kubeconfig,
+        namespaces=namespaces,
+        workers=workers,
+        worker_memory_bytes=memory_bytes,
+        lease_namespace=lease_namespace,
+        probes=None if probes == "none" else probes,
+    )
+    try:
+        uvloop.run(serve(config, _say))
+    except* (ConnectError, ApiError, UnavailableError, LeaseLostError) as group:
+        for leaf in _leaves(group):
+            _say(f"error: {leaf}")
+        # The Lease may be another's by now: nothing may linger, not even a thread.
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

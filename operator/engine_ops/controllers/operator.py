@@ -1,0 +1,172 @@
+"""The operator: connects, checks, takes the Lease, and runs kopf in its own loop beside the reconciler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import kopf
+
+from engine_ops.controllers import kopf_settings, optimizationrequest
+from engine_ops.controllers.reconciler import RequestReconciler
+from engine_ops.kube import preflight
+from engine_ops.kube.config_maps import ConfigMaps
+from engine_ops.kube.connection import Connection
+from engine_ops.kube.errors import UnavailableError
+from engine_ops.kube.events import EventRecorder
+from engine_ops.kube.lease import Lease, LocalLock, own_identity
+from engine_ops.kube.requests import Requests
+from engine_ops.kube.status_writer import StatusWriter
+from engine_ops.workers.pool import WorkerPool
+
+logger = logging.getLogger(__name__)
+
+LEASE_NAME = "engine-ops"
+API_SERVER_PATIENCE_SECONDS = 60.0
+CREDENTIALS_REFRESH = datetime.timedelta(minutes=5)
+"""How often kopf asks for the credentials again: a Pod's token is rotated by the kubelet."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorConfig:
+    """How the operator runs.
+
+    Parameters
+    ----------
+    kubeconfig
+        A file; None as `Connection.open` says.
+    namespaces
+        Those to watch; empty for all.
+    workers
+        How many solves at once, each in a process of its own.
+    worker_memory_bytes
+        A worker above it is killed.
+    lease_namespace
+        Where the Lease lives; None for the Pod's own, or that of the kubeconfig.
+    probes
+        Where health is answered, such as ``http://0.0.0.0:8080/healthz``; None for nowhere.
+    """
+
+    kubeconfig: str | None = None
+    namespaces: tuple[str, ...] = ()
+    workers: int = 2
+    worker_memory_bytes: int = 1024**3
+    lease_namespace: str | None = None
+    probes: str | None = "http://127.0.0.1:8080/healthz"
+
+
+async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None:
+    """Run the operator until it is told to stop, or cannot go on.
+
+    Parameters
+    ----------
+    config
+        How.
+    announce
+        Told, in one line each, what it is and that it serves.
+
+    Raises
+    ------
+    ConnectError
+        If there are no credentials, or what is needed is missing; with a sentence for people.
+    LeaseLostError
+        If another operator took over.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        connection = await Connection.open(config.kubeconfig)
+        stack.push_async_callback(connection.close)
+        namespace = config.lease_namespace or connection.namespace
+        await _wait_for_api_server(connection, config, namespace)
+
+        pool = WorkerPool(config.workers, memory_limit_bytes=config.worker_memory_bytes)
+        starting = asyncio.create_task(pool.start(), name="start workers")
+        stack.push_async_callback(pool.close)
+
+        identity, in_pod = own_identity()
+        if not in_pod:
+            lock = LocalLock.for_lease(connection.server, namespace, LEASE_NAME)
+            lock.acquire()
+            stack.callback(lock.release)
+        lease = Lease(connection, namespace, LEASE_NAME, identity)
+        await lease.acquire()
+        stack.push_async_callback(lease.release)
+        await starting
+
+        events = EventRecorder(connection, identity)
+        reconciler = RequestReconciler(
+            requests=Requests(connection),
+            writer=StatusWriter(connection),
+            config_maps=ConfigMaps(connection),
+            events=events,
+            pool=pool,
+        )
+        stack.push_async_callback(events.drain, 2.0)
+        stack.push_async_callback(reconciler.close)
+        watched = ", ".join(config.namespaces) or "all namespaces"
+        announce(
+            f"watching optimizationrequests in {watched} of {connection.server}; "
+            f"{config.workers} workers; Lease {namespace}/{LEASE_NAME} as {identity}; "
+            f"health at {config.probes or 'no address'}"
+        )
+        async with _in_background(lease.hold(), "hold the Lease"), _in_background(events.run(), "post Events"):
+            await _run_kopf(config, connection, reconciler)
+
+
+async def _wait_for_api_server(connection: Connection, config: OperatorConfig, namespace: str) -> None:
+    """Check the preconditions, giving an API server that is starting itself some time."""
+    deadline = asyncio.get_running_loop().time() + API_SERVER_PATIENCE_SECONDS
+    while True:
+        try:
+            await preflight.check(connection, config.namespaces, namespace)
+        except UnavailableError as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            logger.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(1.0)
+        else:
+            return
+
+
+async def _run_kopf(config: OperatorConfig, connection: Connection, reconciler: RequestReconciler) -> None:
+    registry = kopf.OperatorRegistry()
+    optimizationrequest.register(registry, reconciler)
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: object) -> kopf.ConnectionInfo:
+        found = await connection.credentials()
+        return kopf.ConnectionInfo(
+            server=found.server,
+            ca_path=found.ca_path,
+            certificate_path=found.certificate_path,
+            private_key_path=found.private_key_path,
+            token=found.token,
+            insecure=found.insecure,
+            proxy_url=found.proxy_url,
+            expiration=datetime.datetime.now(datetime.UTC) + CREDENTIALS_REFRESH if found.token else None,
+        )
+
+    @kopf.on.probe(registry=registry, id="requestsUnderWay")
+    async def requests_under_way(**_: object) -> int:
+        return reconciler.under_way
+
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings.settings(),
+        standalone=True,
+        clusterwide=not config.namespaces,
+        namespaces=config.namespaces,
+        liveness_endpoint=config.probes,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _in_background(work: asyncio._CoroutineLike[None], name: str) -> AsyncIterator[None]:
+    """Run something beside the block. When it fails the block is cancelled, and its error is the one that counts."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work, name=name)
+        yield
+        task.cancel()

@@ -1,0 +1,78 @@
+"""Telling of a long solve while it runs: first after two seconds, then at most every five."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from engine_ops.api import status as statuses
+from engine_ops.api.status import Attempt
+from engine_ops.kube.status_writer import StatusWriter, Target
+
+FIRST_REPORT_SECONDS = 2.0
+REPORT_SECONDS = 5.0
+
+
+class ProgressReporter:
+    """Writes Reconciling=True and the best answer so far, for as long as its block runs.
+
+    A solve that ends within two seconds costs no write and no task, only a timer.
+
+    Parameters
+    ----------
+    writer
+        Of statuses.
+    target, attempt
+        What is being solved.
+    """
+
+    def __init__(self, writer: StatusWriter, target: Target, attempt: Attempt) -> None:
+        self._writer = writer
+        self._target = target
+        self._attempt = attempt
+        self._latest: Mapping[str, Any] | None = None
+        self._told: Mapping[str, Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._write: asyncio.Task[None] | None = None
+        self._first = True
+        self._over = False
+
+    def update(self, progress: Mapping[str, Any]) -> None:
+        """Take note of a better answer."""
+        self._latest = progress
+
+    async def __aenter__(self) -> Self:
+        self._arm(FIRST_REPORT_SECONDS)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._write is not None:
+            # Never cancelled: a write on its way could land after the final one.
+            await asyncio.wait([self._write])
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._first or self._latest != self._told:
+            self._first = False
+            self._told = self._latest
+            self._write = asyncio.create_task(self._tell(), name=f"progress {self._target}")
+        else:
+            self._arm(REPORT_SECONDS)
+
+    async def _tell(self) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        await self._writer.write(self._target, statuses.solving(self._attempt, self._told, now))
+        self._write = None
+        if not self._over:
+            self._arm(REPORT_SECONDS)

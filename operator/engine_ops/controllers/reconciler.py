@@ -1,0 +1,366 @@
+"""The reconcile loop of OptimizationRequests, without kopf: it is told of objects, decides, and acts.
+
+Everything it knows about a request can be rebuilt from the object: an entry lives only while something is under way
+(a solve, a retry, a timer, a write whose echo is awaited), so ten thousand finished requests cost no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from engine_ops.api import status as statuses
+from engine_ops.api.faults import WaitingError
+from engine_ops.api.optimizationrequest import OptimizationRequestSpec
+from engine_ops.api.reasons import Reason
+from engine_ops.api.status import Attempt, Status
+from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
+from engine_ops.controllers.progress import ProgressReporter
+from engine_ops.controllers.solving import progress_of, solution_of, task_for
+from engine_ops.controllers.view import RequestView
+from engine_ops.kube.config_maps import ConfigMaps
+from engine_ops.kube.errors import ApiError, UnavailableError
+from engine_ops.kube.events import EventRecorder
+from engine_ops.kube.requests import Requests
+from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.workers.messages import Failed, Solved, SolveTask
+from engine_ops.workers.pool import WorkerDiedError, WorkerPool, WorkerTimeoutError
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 2.0
+LAST_RETRY_SECONDS = 60.0
+MAX_CRASHES = 5
+"""After so many deaths of its worker in a row, without any answer, a request is Stalled."""
+RETAINED_BYTES = 64 * 1024 * 1024
+"""Data of queued requests beyond this is not kept but read again when its turn comes."""
+SMALL_BYTES = 32 * 1024
+"""Data below this is always kept."""
+TURNS_PER_WORKER = 8
+"""So many requests for each worker hold data or write status at once: a write takes longer than most solves."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Question:
+    """What is to be solved; inline data is held once, encoded."""
+
+    spec: OptimizationRequestSpec
+    data: bytes | None
+    run: int
+    previous: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, spec: OptimizationRequestSpec, run: int, previous: Mapping[str, Any]) -> _Question:
+        if spec.data is None:
+            return cls(spec, None, run, previous)
+        return cls(spec.model_copy(update={"data": None}), msgspec.json.encode(spec.data), run, previous)
+
+
+@dataclasses.dataclass(slots=True)
+class _Entry:
+    """What is under way for one object."""
+
+    target: Target
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    timer_is_retry: bool = False
+    retries: int = 0
+    crashes: int = 0
+    answered_run: int | None = None
+    """The run whose final status is written, until the watch shows it."""
+
+    def stop(self) -> None:
+        """Cancel what is under way. A cancelled solve kills its worker."""
+        if self.task is not None:
+            self.task.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+class RequestReconciler:
+    """Brings OptimizationRequests to an answer.
+
+    Parameters
+    ----------
+    requests, writer, config_maps, events
+        The API server.
+    pool
+        The workers.
+    """
+
+    def __init__(
+        self,
+        *,
+        requests: Requests,
+        writer: StatusWriter,
+        config_maps: ConfigMaps,
+        events: EventRecorder,
+        pool: WorkerPool,
+    ) -> None:
+        self._requests = requests
+        self._writer = writer
+        self._config_maps = config_maps
+        self._events = events
+        self._pool = pool
+        self._entries: dict[str, _Entry] = {}
+        self._turns = asyncio.Semaphore(TURNS_PER_WORKER * pool.size)
+        self._retained_bytes = 0
+
+    @property
+    def under_way(self) -> int:
+        """How many requests are being solved, retried or timed."""
+        return len(self._entries)
+
+    def forget(self, uid: str) -> None:
+        """Take note that an object is gone."""
+        entry = self._entries.pop(uid, None)
+        if entry is not None:
+            entry.stop()
+
+    def observe(self, view: RequestView) -> None:
+        """Take note of an object as the watch shows it. Returns at once."""
+        uid = view.target.uid
+        entry = self._entries.get(uid)
+        if entry is not None and entry.target.generation == view.target.generation and not view.deleting:
+            if entry.task is not None or entry.timer_is_retry:
+                return
+            if entry.answered_run is not None and not _shows(view, entry.answered_run):
+                return  # an older event: our own answer is not in it yet
+        self.forget(uid)
+        self._act(view)
+
+    async def close(self) -> None:
+        """Stop everything under way; what was not answered is answered after the next start."""
+        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
+        for uid in list(self._entries):
+            self.forget(uid)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _act(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
+        now = _now()
+        decision = decide(view, now)
+        entry = _Entry(view.target, retries=retries, crashes=crashes)
+        match decision:
+            case Nothing():
+                return
+            case Later(at):
+                self._set_timer(entry, (at - now).total_seconds(), retry=False)
+            case Delete():
+                self._start(entry, self._delete(entry))
+            case Reject(message):
+                attempt = Attempt(view.status, view.target.generation, 1, now)
+                status = statuses.stalled(attempt, Reason.INVALID_SPEC, message, now)
+                self._start(entry, self._finish(entry, attempt, status))
+            case Suspend():
+                attempt = Attempt(view.status, view.target.generation, view.status.get("run", 0), now)
+                self._start(entry, self._finish(entry, attempt, statuses.suspended(attempt, now)))
+            case Solve(run, spec):
+                question = _Question.of(spec, run, view.status)
+                size = len(question.data or b"")
+                if size > SMALL_BYTES and self._retained_bytes + size > RETAINED_BYTES:
+                    self._start(entry, self._solve_later(entry))
+                else:
+                    self._start(entry, self._solve(entry, question))
+
+    def _start(self, entry: _Entry, work: Coroutine[Any, Any, None]) -> None:
+        self._entries[entry.target.uid] = entry
+        entry.task = asyncio.create_task(self._guard(entry, work), name=f"reconcile {entry.target}")
+
+    async def _guard(self, entry: _Entry, work: Coroutine[Any, Any, None]) -> None:
+        """Let no defect or outage end in silence: log it, and try again later."""
+        try:
+            await work
+        except (ApiError, UnavailableError) as error:
+            logger.warning("%s: trying again: %s", entry.target, error)
+            self._retry(entry)
+        except Exception:
+            logger.exception("%s: the reconcile failed; trying again", entry.target)
+            self._retry(entry)
+        finally:
+            entry.task = None
+
+    def _set_timer(self, entry: _Entry, seconds: float, *, retry: bool) -> None:
+        self._entries[entry.target.uid] = entry
+        entry.timer_is_retry = retry
+        entry.timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._timer_fired, entry)
+
+    def _timer_fired(self, entry: _Entry) -> None:
+        entry.timer = None
+        self._start(entry, self._look_again(entry))
+
+    def _retry(self, entry: _Entry) -> None:
+        if self._entries.get(entry.target.uid) is not entry:
+            return
+        seconds = min(FIRST_RETRY_SECONDS * 2.0**entry.retries, LAST_RETRY_SECONDS)
+        entry.retries += 1
+        self._set_timer(entry, seconds, retry=True)
+
+    async def _look_again(self, entry: _Entry) -> None:
+        """Read the object anew and act on it as it is now."""
+        body = await self._requests.get(entry.target)
+        if self._entries.get(entry.target.uid) is not entry:
+            return  # it was observed anew in the meantime
+        del self._entries[entry.target.uid]
+        if body is not None:
+            self._act(RequestView.of(body), retries=entry.retries, crashes=entry.crashes)
+
+    async def _solve_later(self, entry: _Entry) -> None:
+        """Wait for a turn without holding the data, then read the object anew."""
+        async with self._turns:
+            body = await self._requests.get(entry.target)
+            view = RequestView.of(body) if body is not None else None
+            decision = decide(view, _now()) if view is not None else Nothing()
+            if view is not None and view.target == entry.target and isinstance(decision, Solve):
+                await self._solve_in_turn(entry, _Question.of(decision.spec, decision.run, view.status))
+            else:
+                self._drop(entry)  # the watch tells of what it is now
+
+    async def _delete(self, entry: _Entry) -> None:
+        body = await self._requests.get(entry.target)
+        if body is not None and isinstance(decide(RequestView.of(body), _now()), Delete):
+            await self._requests.delete(entry.target, body["metadata"]["resourceVersion"])
+
+    async def _solve(self, entry: _Entry, question: _Question) -> None:
+        retained = len(question.data or b"")
+        self._retained_bytes += retained
+        try:
+            async with self._turns:
+                await self._solve_in_turn(entry, question)
+        finally:
+            self._retained_bytes -= retained
+
+    async def _solve_in_turn(self, entry: _Entry, question: _Question) -> None:
+        attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
+        spec, data = question.spec, question.data
+        try:
+            if data is None:
+                data = await self._read(entry.target, spec)
+            task = task_for(spec, data, task_id=str(entry.target))
+        except WaitingError as error:
+            await self._wait(entry, attempt, error.reason, error.message)
+            return
+        await self._run(entry, attempt, spec, task)
+
+    async def _read(self, target: Target, spec: OptimizationRequestSpec) -> bytes:
+        if spec.data_from is None:
+            raise AssertionError("a spec without data and dataFrom was accepted")
+        ref = spec.data_from.config_map_key_ref
+        return await self._config_maps.read_key(target.namespace, ref.name, ref.key)
+
+    async def _run(self, entry: _Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask) -> None:
+        async with ProgressReporter(self._writer, entry.target, attempt) as progress:
+            cut_off, incumbent = None, None
+            try:
+                outcome: Solved | Failed | None = await self._pool.run(
+                    task,
+                    timeout_seconds=float(spec.timeout_seconds),
+                    on_incumbent=lambda solved: progress.update(progress_of(solved)),
+                )
+            except WorkerTimeoutError as error:
+                outcome, incumbent = None, error.incumbent
+                cut_off = f"timeoutSeconds ({spec.timeout_seconds}) passed"
+            except WorkerDiedError as error:
+                outcome, incumbent = None, error.incumbent
+                cut_off = f"the worker died ({error.cause})"
+        match outcome or incumbent:
+            case Solved() as solved:
+                await self._answer(entry, attempt, solved, cut_off)
+            case Failed(waiting=True) as failed:
+                await self._wait(entry, attempt, failed.reason, failed.message)
+            case Failed() as failed if spec.data_from is not None and failed.reason == Reason.INVALID_DATA:
+                # Not the spec but the ConfigMap must change, and nobody tells us when it does.
+                await self._wait(entry, attempt, failed.reason, failed.message)
+            case Failed() as failed:
+                await self._stall(entry, attempt, failed.reason, failed.message)
+            case None:
+                await self._give_up(entry, attempt, spec, cut_off or "")
+
+    async def _give_up(self, entry: _Entry, attempt: Attempt, spec: OptimizationRequestSpec, cut_off: str) -> None:
+        if cut_off.startswith("timeoutSeconds"):
+            message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
+            await self._stall(entry, attempt, Reason.TIMED_OUT, message)
+            return
+        entry.crashes += 1
+        if entry.crashes >= MAX_CRASHES:
+            message = f"{cut_off}, {entry.crashes} times in a row; change the request to have it tried again"
+            await self._stall(entry, attempt, Reason.SOLVER_CRASHED, message)
+        else:
+            await self._wait(entry, attempt, Reason.WORKER_DIED, f"{cut_off} before there was an answer")
+
+    async def _answer(self, entry: _Entry, attempt: Attempt, solved: Solved, cut_off: str | None) -> None:
+        result_ref = None
+        if solved.compressed is not None:
+            try:
+                written = await self._config_maps.write_result(entry.target, attempt.run, solved.compressed)
+            except ApiError as error:
+                if error.retriable:
+                    raise
+                message = f"the result's ConfigMap was refused: {error.message}"
+                await self._wait(entry, attempt, Reason.FORBIDDEN, message)
+                return
+            result_ref = {**written, "sizeBytes": solved.size_bytes}
+        status = statuses.answered(attempt, solution_of(solved, result_ref=result_ref, cut_off=cut_off), _now())
+        await self._finish(entry, attempt, status)
+        if result_ref is None and attempt.previous.get("resultRef") is not None:
+            await self._config_maps.delete_result(entry.target)
+
+    async def _stall(self, entry: _Entry, attempt: Attempt, reason: str, message: str) -> None:
+        await self._finish(entry, attempt, statuses.stalled(attempt, reason, message, _now()))
+
+    async def _finish(self, entry: _Entry, attempt: Attempt, status: Status) -> None:
+        """Write the final status of this generation and run, and await its echo."""
+        written = await self._writer.write(entry.target, status)
+        if written is Written.REFUSED:
+            message = "the API server refused the answer; the operator's log has its reason"
+            status = statuses.stalled(attempt, Reason.RESULT_TOO_LARGE, message, _now())
+            written = await self._writer.write(entry.target, status)
+        if written is not Written.DONE:
+            self._drop(entry)
+            return
+        self._announce(entry.target, attempt, status)
+        entry.retries, entry.crashes = 0, 0
+        entry.answered_run = attempt.run
+
+    async def _wait(self, entry: _Entry, attempt: Attempt, reason: str, message: str) -> None:
+        """Say what is awaited, once, and try again later."""
+        ready = statuses.find(attempt.previous, statuses.READY) or {}
+        status = statuses.waiting(attempt, reason, message, _now())
+        said = statuses.find(status, statuses.READY) or {}
+        known = all(ready.get(field) == said.get(field) for field in ("status", "reason", "message"))
+        if not (known and ready.get("observedGeneration") == attempt.generation):
+            if await self._writer.write(entry.target, status) is Written.DROPPED:
+                self._drop(entry)
+                return
+            self._announce(entry.target, attempt, status)
+        self._retry(entry)
+
+    def _drop(self, entry: _Entry) -> None:
+        """Forget an entry whose object is gone or has changed: the watch tells of what it is now."""
+        if self._entries.get(entry.target.uid) is entry:
+            del self._entries[entry.target.uid]
+
+    def _announce(self, target: Target, attempt: Attempt, status: Status) -> None:
+        """Record an Event where there is something to notice. A first success is none: it would cost as much again."""
+        now_ready = statuses.find(status, statuses.READY) or {}
+        before = statuses.find(attempt.previous, statuses.READY)
+        ready = now_ready.get("status") == "True"
+        if ready and now_ready["reason"] == Reason.SOLVED and (before is None or before["status"] == "True"):
+            return
+        if now_ready["reason"] == Reason.SUSPENDED:
+            return
+        type_: Literal["Normal", "Warning"] = "Normal" if now_ready["reason"] == Reason.SOLVED else "Warning"
+        self._events.record(target, type_, now_ready["reason"], now_ready["message"])
+
+
+def _shows(view: RequestView, answered_run: int) -> bool:
+    return view.answers_its_spec and view.status.get("run", 0) >= answered_run
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,1 @@
+"""The only room that imports a Kubernetes client: connection, status writer, events, ConfigMaps, lease."""

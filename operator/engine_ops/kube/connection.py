@@ -1,0 +1,230 @@
+"""Credentials, from a kubeconfig or from the Pod, and the one HTTP session that uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import pathlib
+import ssl
+from collections.abc import Mapping
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+import yaml
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import Configuration
+
+from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
+
+JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+"""An Accept header that keeps the answer to a write small, however large the object is."""
+
+NAMESPACE_FILE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+# The client's configuration loaders carry no type annotations.
+_kube_config: Any = kubernetes_config
+
+REQUEST_TIMEOUT_SECONDS = 30.0
+MAX_CONNECTIONS = 16
+"""At so many status writes at once the API server is the limit, not the round trip (measured, see DESIGN)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Credentials:
+    """What another client in this process, such as kopf, needs to reach the same server as the same user."""
+
+    server: str
+    ca_path: str | None
+    certificate_path: str | None
+    private_key_path: str | None
+    token: str | None
+    insecure: bool
+    proxy_url: str | None
+
+
+class Connection:
+    """An authenticated HTTP session with the API server. Make one with `Connection.open`.
+
+    Parameters
+    ----------
+    configuration
+        Loaded credentials.
+    kubeconfig
+        Where they came from; None for those of the Pod.
+    namespace
+        The namespace that the credentials name, or ``default``.
+    """
+
+    def __init__(self, configuration: Configuration, kubeconfig: str | None, namespace: str) -> None:
+        self._configuration = configuration
+        self._kubeconfig = kubeconfig
+        self._session: aiohttp.ClientSession | None = None
+        self._reload = asyncio.Lock()
+        self.namespace = namespace
+
+    @classmethod
+    async def open(cls, kubeconfig: str | None = None) -> Self:
+        """Load credentials and make a session. Nothing is asked of the server yet.
+
+        Parameters
+        ----------
+        kubeconfig
+            A file. None takes ``KUBECONFIG``, else the Pod's own ServiceAccount, else ``~/.kube/config``.
+
+        Raises
+        ------
+        ConnectError
+            If there are no credentials, or they cannot be read.
+        """
+        source = _choose_source(kubeconfig)
+        self = cls(await _load(source), source, _namespace_of(source))
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._ssl_context(), keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+            skip_auto_headers=("User-Agent",),
+            headers={"User-Agent": "engine-ops"},
+        )
+        return self
+
+    async def close(self) -> None:
+        """End the session."""
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return str(self._configuration.host)
+
+    async def credentials(self) -> Credentials:
+        """Return the credentials as they are now; a token that has run out is read again."""
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        return Credentials(
+            server=self.server,
+            ca_path=self._configuration.ssl_ca_cert,
+            certificate_path=self._configuration.cert_file,
+            private_key_path=self._configuration.key_file,
+            token=token.partition(" ")[2] if token else None,
+            insecure=not self._configuration.verify_ssl,
+            proxy_url=self._configuration.proxy,
+        )
+
+    async def reload(self) -> None:
+        """Read the credentials again, as an exec plugin or a rotated file may have changed them."""
+        async with self._reload:
+            self._configuration = await _load(self._kubeconfig)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        params: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Send one request and return the answer's body.
+
+        Raises
+        ------
+        ApiError
+            If the server refused.
+        UnavailableError
+            If it could not be reached, or took longer than 30 s.
+        """
+        status, answer = await self._send(method, path, body, content_type, accept, params)
+        if status == 401:
+            await self.reload()
+            status, answer = await self._send(method, path, body, content_type, accept, params)
+        if status >= 400:
+            raise ApiError(status, _decode_status(answer))
+        return answer
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Read one object or list. Raises as `request` does."""
+        answer: dict[str, Any] = msgspec.json.decode(await self.request("GET", path, params=params))
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str,
+        accept: str,
+        params: Mapping[str, str] | None,
+    ) -> tuple[int, bytes]:
+        if self._session is None:
+            raise ConnectError("the connection is not open")
+        headers = {"Accept": accept, "Content-Type": content_type}
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token
+        try:
+            async with self._session.request(
+                method, self.server + path, data=body, headers=headers, params=params, proxy=self._configuration.proxy
+            ) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"{self.server}: {str(error) or type(error).__name__}") from error
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        configuration = self._configuration
+        try:
+            context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+            if configuration.cert_file:
+                context.load_cert_chain(configuration.cert_file, configuration.key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConnectError(f"the certificates cannot be read: {error}") from error
+        if not configuration.verify_ssl:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _choose_source(kubeconfig: str | None) -> str | None:
+    chosen = kubeconfig or os.environ.get("KUBECONFIG")
+    if chosen:
+        return chosen
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return None
+    return str(pathlib.Path("~/.kube/config").expanduser())
+
+
+async def _load(source: str | None) -> Configuration:
+    configuration = Configuration()
+    try:
+        if source is None:
+            _kube_config.load_incluster_config(client_configuration=configuration)
+        else:
+            # The user's file is never written: a refreshed token stays in memory.
+            await _kube_config.load_kube_config(source, client_configuration=configuration, persist_config=False)
+    except (kubernetes_config.ConfigException, OSError, yaml.YAMLError) as error:
+        where = "the Pod's ServiceAccount" if source is None else source
+        raise ConnectError(f"no credentials from {where}: {error}") from error
+    return configuration
+
+
+def _namespace_of(source: str | None) -> str:
+    if source is None:
+        return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
+    try:
+        contexts, active = _kube_config.list_kube_config_contexts(source)
+    except (kubernetes_config.ConfigException, OSError):
+        return "default"
+    del contexts
+    namespace = (active.get("context") or {}).get("namespace")
+    return str(namespace) if namespace else "default"
+
+
+def _decode_status(answer: bytes) -> dict[str, Any]:
+    try:
+        decoded = msgspec.json.decode(answer)
+    except msgspec.DecodeError:
+        return {"message": answer[:200].decode(errors="replace")}
+    return decoded if isinstance(decoded, dict) else {}

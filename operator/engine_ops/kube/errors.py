@@ -1,0 +1,50 @@
+"""What can go wrong between us and the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ConnectError(RuntimeError):
+    """No usable credentials, or nobody answers at the address they name."""
+
+
+class ApiError(RuntimeError):
+    """The API server answered with an error.
+
+    Parameters
+    ----------
+    status
+        The HTTP status.
+    body
+        The decoded ``v1.Status`` object; empty where the body was no JSON.
+    """
+
+    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
+        self.status = status
+        self.reason: str = body.get("reason") or ""
+        self.message: str = body.get("message") or f"HTTP {status}"
+        self.details: Mapping[str, Any] = body.get("details") or {}
+        super().__init__(f"{status} {self.reason}: {self.message}")
+
+    @property
+    def retriable(self) -> bool:
+        """Whether the same request may succeed later by itself."""
+        return self.status in (408, 429) or self.status >= 500
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """What the server asked us to wait, if it did."""
+        seconds = self.details.get("retryAfterSeconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
+
+    @property
+    def namespace_is_terminating(self) -> bool:
+        """Whether it was refused because its namespace is on its way out."""
+        causes = self.details.get("causes") or ()
+        return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
+class UnavailableError(RuntimeError):
+    """The API server could not be reached, or did not answer in time."""

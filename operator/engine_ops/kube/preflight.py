@@ -1,0 +1,116 @@
+"""What must be there before the operator can serve, told in sentences when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+import msgspec
+
+from engine_ops.api.base import GROUP, VERSION
+from engine_ops.kube.connection import Connection
+from engine_ops.kube.errors import ApiError, ConnectError
+from engine_ops.kube.paths import REQUESTS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Right:
+    """One verb on one resource."""
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str = ""
+    namespace: str | None = None
+
+    def __str__(self) -> str:
+        resource = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        return f"{self.verb} {resource}" + (f".{self.group}" if self.group else "")
+
+
+NEEDED_IN_WATCHED_NAMESPACES = (
+    Right("get", GROUP, REQUESTS),
+    Right("list", GROUP, REQUESTS),
+    Right("watch", GROUP, REQUESTS),
+    Right("delete", GROUP, REQUESTS),
+    Right("patch", GROUP, REQUESTS, "status"),
+    Right("get", "", "configmaps"),
+    Right("create", "", "configmaps"),
+    Right("patch", "", "configmaps"),
+    Right("delete", "", "configmaps"),
+    Right("create", "events.k8s.io", "events"),
+)
+NEEDED_FOR_THE_LEASE = (
+    Right("get", "coordination.k8s.io", "leases"),
+    Right("create", "coordination.k8s.io", "leases"),
+    Right("update", "coordination.k8s.io", "leases"),
+)
+
+
+async def check(connection: Connection, namespaces: Sequence[str], lease_namespace: str) -> None:
+    """Check that the resources are defined and that the operator may do what it has to.
+
+    Parameters
+    ----------
+    connection
+        To the API server.
+    namespaces
+        Watched ones; empty for all.
+    lease_namespace
+        Where the Lease lives.
+
+    Raises
+    ------
+    ConnectError
+        With a sentence that says what is missing and what to do.
+    ApiError, UnavailableError
+        If the API server does not answer the questions.
+    """
+    await _check_crds(connection)
+    watched: Sequence[str | None] = namespaces or [None]
+    rights = [
+        dataclasses.replace(right, namespace=namespace)
+        for namespace in watched
+        for right in NEEDED_IN_WATCHED_NAMESPACES
+    ]
+    rights += [dataclasses.replace(right, namespace=lease_namespace) for right in NEEDED_FOR_THE_LEASE]
+    allowed = await asyncio.gather(*(_allowed(connection, right) for right in rights))
+    missing = [right for right, granted in zip(rights, allowed, strict=True) if not granted]
+    if missing:
+        listed = ", ".join(sorted({str(right) for right in missing}))
+        where = f"namespace {missing[0].namespace}" if missing[0].namespace else "all namespaces"
+        raise ConnectError(f"the operator lacks rights in {where}: {listed}. Apply manifests/base, or give it a Role.")
+
+
+async def _check_crds(connection: Connection) -> None:
+    try:
+        served = await connection.get(f"/apis/{GROUP}/{VERSION}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        served = {"resources": []}
+    names = {resource["name"] for resource in served["resources"]}
+    if REQUESTS not in names:
+        raise ConnectError(
+            f"the API server does not know {REQUESTS}.{GROUP}/{VERSION}: the custom resource definitions are missing. "
+            "Apply them: kubectl apply -f crds/"
+        )
+
+
+async def _allowed(connection: Connection, right: Right) -> bool:
+    attributes = {
+        "verb": right.verb,
+        "group": right.group,
+        "resource": right.resource,
+        "subresource": right.subresource,
+        "namespace": right.namespace or "",
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    answer = msgspec.json.decode(await connection.request("POST", path, body=msgspec.json.encode(review)))
+    return bool(answer["status"]["allowed"])
