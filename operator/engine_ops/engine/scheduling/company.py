@@ -1,0 +1,200 @@
+"""What placed tasks do to the nodes left to others: affinity, anti-affinity and spread as running masks and counts.
+
+Everything here changes only when a task is placed, and then only for the domain it was placed in, so that asking is
+one operation on a vector. ``reset`` goes back to the state in which nothing is placed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine_ops.engine.scheduling.nodes import Topology
+from engine_ops.engine.scheduling.problem import BoolArray, FloatArray
+
+
+class Presence:
+    """The nodes whose domain holds a task of some kind.
+
+    Parameters
+    ----------
+    topology
+        The domains.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self.nodes: BoolArray = np.zeros(len(topology.domain_of), bool)
+        """Whether each node's domain holds one."""
+        self.absent: BoolArray = np.ones(len(topology.domain_of), bool)
+        """The opposite, kept because it is what anti-affinity asks for."""
+        self.any = False
+        """Whether any such task is in any domain."""
+
+    def reset(self) -> None:
+        """Forget every placed task."""
+        self.nodes[:] = False
+        self.absent[:] = True
+        self.any = False
+
+    def add(self, node: int, _amount: float) -> None:
+        """Take note of a task placed on ``node``."""
+        domain = int(self._topology.domain_of[node])
+        if domain < 0 or self.nodes[node]:
+            return
+        members = self._topology.members[domain]
+        self.nodes[members] = True
+        self.absent[members] = False
+        self.any = True
+
+
+class Counts:
+    """How many tasks of some kind, or the sum of their weights, in each domain.
+
+    Parameters
+    ----------
+    topology
+        The domains.
+    eligible
+        Nodes on which tasks count; None for all.
+    """
+
+    def __init__(self, topology: Topology, eligible: BoolArray | None = None) -> None:
+        self.topology = topology
+        self._eligible = eligible
+        # One place more, which stays 0: the domain -1 of nodes without the label is the last.
+        self._counts: FloatArray = np.zeros(len(topology.members) + 1)
+        self.any = False
+        """Whether anything was counted."""
+
+    def reset(self) -> None:
+        """Forget every placed task."""
+        self._counts[:] = 0
+        self.any = False
+
+    def add(self, node: int, amount: float) -> None:
+        """Count a task placed on ``node``."""
+        domain = self.topology.domain_of[node]
+        if domain >= 0 and (self._eligible is None or self._eligible[node]):
+            self._counts[domain] += amount
+            self.any = True
+
+    def on_nodes(self) -> FloatArray:
+        """Return the count of each node's domain; 0 for nodes without the label."""
+        taken: FloatArray = self._counts.take(self.topology.domain_of, mode="wrap")
+        return taken
+
+
+class SpreadCounts:
+    """Tasks in each domain for a hard spread constraint, and the emptiest domain.
+
+    Parameters
+    ----------
+    topology
+        The domains.
+    eligible
+        Nodes on which tasks count, and whose domains must be filled evenly.
+    """
+
+    def __init__(self, topology: Topology, eligible: BoolArray) -> None:
+        self.topology = topology
+        self.eligible = eligible
+        self.checks: list[SpreadCheck] = []
+        """Who wants to know."""
+        domains = np.zeros(len(topology.members), bool)
+        domains[topology.domain_of[eligible & topology.has_key]] = True
+        self._domains = domains
+        self.domain_count = int(domains.sum())
+        """How many domains have an eligible node."""
+        self.counts = np.zeros(len(topology.members), np.int64)
+        """Tasks in each domain."""
+        self.least = 0
+        """Tasks in the emptiest of them."""
+        self._at_least = self.domain_count
+
+    def reset(self) -> None:
+        """Forget every placed task."""
+        self.counts[:] = 0
+        self.least = 0
+        self._at_least = self.domain_count
+        for check in self.checks:
+            check.refresh()
+
+    def add(self, node: int, _amount: float) -> None:
+        """Count a task placed on ``node``."""
+        if not self.eligible[node]:
+            return
+        domain = int(self.topology.domain_of[node])
+        self.counts[domain] += 1
+        if self.counts[domain] - 1 == self.least:
+            self._at_least -= 1
+            if self._at_least == 0:
+                counts = self.counts[self._domains]
+                self.least = int(counts.min())
+                self._at_least = int((counts == self.least).sum())
+                for check in self.checks:
+                    check.refresh()
+                return
+        for check in self.checks:
+            check.refresh_domain(domain)
+
+
+class SpreadCheck:
+    """The nodes that one hard spread constraint of one kind of task leaves.
+
+    Parameters
+    ----------
+    counts
+        Where the constraint's tasks are.
+    self_match
+        Whether the task counts itself.
+    max_skew, min_domains
+        As in the constraint.
+    """
+
+    def __init__(self, counts: SpreadCounts, *, self_match: bool, max_skew: int, min_domains: int) -> None:
+        self._counts = counts
+        self._room = max_skew - int(self_match)
+        self._floor_is_zero = counts.domain_count < min_domains
+        self.nodes: BoolArray = np.zeros(len(counts.eligible), bool)
+        """Whether each node passes; one without the label never does."""
+        self.has_key = counts.topology.has_key
+        counts.checks.append(self)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Decide every domain anew."""
+        limit = self._room + (0 if self._floor_is_zero else self._counts.least)
+        passes = np.append(self._counts.counts <= limit, False)
+        passes.take(self._counts.topology.domain_of, mode="wrap", out=self.nodes)
+
+    def refresh_domain(self, domain: int) -> None:
+        """Decide one domain anew."""
+        limit = self._room + (0 if self._floor_is_zero else self._counts.least)
+        members = self._counts.topology.members[domain]
+        passes = bool(self._counts.counts[domain] <= limit)
+        if self.nodes[members[0]] != passes:
+            self.nodes[members] = passes
+
+
+class Companions:
+    """Tasks that match all terms of a required affinity, in every term's topology.
+
+    Parameters
+    ----------
+    topologies
+        The distinct topologies of the terms.
+    self_match
+        Whether the task matches its own terms: then the first of its kind may go anywhere that has the labels.
+    """
+
+    def __init__(self, presences: list[Presence], topologies: list[Topology], *, self_match: bool) -> None:
+        self._presences = presences
+        self._self_match = self_match
+        self._has_keys: BoolArray = np.logical_and.reduce([topology.has_key for topology in topologies])
+
+    def nodes(self) -> BoolArray:
+        """Return the nodes that pass."""
+        if self._self_match and not any(presence.any for presence in self._presences):
+            return self._has_keys
+        found: BoolArray = np.logical_and.reduce([presence.nodes for presence in self._presences])
+        return found

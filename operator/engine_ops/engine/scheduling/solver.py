@@ -1,0 +1,140 @@
+"""The solver of type ``scheduling``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine_ops.api.reasons import Reason
+from engine_ops.engine.contract import Answer, Budget, Explanation, Report
+from engine_ops.engine.scheduling.checks import load
+from engine_ops.engine.scheduling.explain import explain_many, explain_one
+from engine_ops.engine.scheduling.model import SchedulingData, Strategy
+from engine_ops.engine.scheduling.placer import Placement, place_all
+from engine_ops.engine.scheduling.problem import Problem, build
+from engine_ops.engine.scheduling.rulebook import Rulebook
+from engine_ops.engine.scheduling.search import given_order, improve
+from engine_ops.engine.scheduling.state import State
+from engine_ops.engine.scheduling.wording import reasons_by_node
+
+ALGORITHM = "filter-and-score"
+"""The name in ``solvedBy.algorithm``."""
+
+_MAX_NODES_NAMED = 10
+_MAX_TASKS_NAMED = 3
+
+
+class SchedulingSolver:
+    """Places tasks on given nodes as kube-scheduler would: one at a time, filters first, then scores.
+
+    A node that cannot hold a task is never chosen. The filters, their order and the words for what they removed are
+    those of kube-scheduler 1.36, for cordons, taints, node affinity, resources, topology spread and affinity among the
+    request's own tasks. Of equally good nodes the one with the smallest id is taken (kube-scheduler draws lots).
+    """
+
+    def solve(self, data: Mapping[str, Any], constraints: Mapping[str, Any], budget: Budget, report: Report) -> Answer:
+        """Answer. See `engine_ops.engine.contract.Solver.solve`.
+
+        ``result`` is ``{nodeId, estimatedLoadAfter: {cpu, memory}}`` or ``{nodeId: null, reason}`` for ``data.task``,
+        and ``{placements, placedCount, unplacedCount, algorithm}`` for ``data.tasks``, where ``placements`` are in the
+        order in which the tasks were placed. Amounts are cores and bytes, or percent where nodes have no capacity.
+        ``score`` is the share of tasks placed times the mean score that the strategy gave each placement.
+        """
+        state, strategy, single = _prepare(data, constraints)
+        first = place_all(state, given_order(state.problem), strategy=strategy)
+        if first is None:  # pragma: no cover - without a deadline there is an answer
+            raise AssertionError("a pass without a deadline ended early")
+        if single:
+            answer = _single(state, first)
+            report(lambda: answer)
+            return answer
+        report(lambda: _many(state.problem, first))
+        best = improve(
+            state, first, strategy, budget, lambda placement: report(lambda: _many(state.problem, placement))
+        )
+        return _many(state.problem, best)
+
+    def explain(
+        self, data: Mapping[str, Any], constraints: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> Explanation:
+        """Explain an answer by placing its tasks again, in its order and on its nodes."""
+        state, strategy, single = _prepare(data, constraints)
+        return explain_one(state, strategy, result) if single else explain_many(state, strategy, result)
+
+
+def _prepare(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[State, Strategy, bool]:
+    model: SchedulingData
+    model, chosen = load(data, constraints)
+    problem = build(model, data)
+    return State(problem, Rulebook(problem)), chosen.strategy, model.task is not None
+
+
+def _single(state: State, placement: Placement) -> Answer:
+    problem = state.problem
+    task, node = problem.tasks[0], placement.nodes[0]
+    if node < 0:
+        reason = placement.reasons[0]
+        result: dict[str, Any] = {"nodeId": None, "reason": reason}
+        return Answer(
+            result=result,
+            algorithm=ALGORITHM,
+            message=f"task {task.id}: {reason} {_each_node(state)}",
+            reason=Reason.UNPLACEABLE,
+            score=0.0,
+            summary=result,
+        )
+    after = {
+        name: problem.amount(i, int(problem.capacity[i, node] - state.free[i][node]))
+        for i, name in enumerate(("cpu", "memory"))
+    }
+    result = {"nodeId": problem.nodes[node].id, "estimatedLoadAfter": after}
+    return Answer(
+        result=result,
+        algorithm=ALGORITHM,
+        message=f"task {task.id} goes to node {problem.nodes[node].id}",
+        score=placement.score(),
+        summary=result,
+    )
+
+
+def _each_node(state: State) -> str:
+    reasons = reasons_by_node(state, state.problem.classes[0])
+    named = [
+        f"{node.id}: {', '.join(why)}"
+        for node, why in zip(state.problem.nodes[:_MAX_NODES_NAMED], reasons, strict=False)
+    ]
+    more = len(reasons) - len(named)
+    return "; ".join(named) + (f"; and {more} more nodes" if more else "")
+
+
+def _many(problem: Problem, placement: Placement) -> Answer:
+    names = [node.id for node in problem.nodes]
+    placements = [
+        {"taskId": problem.tasks[task].id, "nodeId": names[placement.nodes[task]]}
+        if placement.nodes[task] >= 0
+        else {"taskId": problem.tasks[task].id, "reason": placement.reasons[task]}
+        for task in placement.order
+    ]
+    counts = {
+        "placedCount": placement.placed_count,
+        "unplacedCount": len(placement.reasons),
+        "algorithm": ALGORITHM,
+    }
+    return Answer(
+        result={"placements": placements, **counts},
+        algorithm=ALGORITHM,
+        message=_message(problem, placement),
+        reason=Reason.UNPLACEABLE if placement.reasons else Reason.SOLVED,
+        score=placement.score(),
+        summary=counts,
+    )
+
+
+def _message(problem: Problem, placement: Placement) -> str:
+    total, left = len(problem.tasks), len(placement.reasons)
+    if not left:
+        return f"all {total} tasks are placed" if total > 1 else "the task is placed"
+    unplaced = [task for task in placement.order if task in placement.reasons]
+    named = "; ".join(f"{problem.tasks[task].id}: {placement.reasons[task]}" for task in unplaced[:_MAX_TASKS_NAMED])
+    more = left - _MAX_TASKS_NAMED
+    return f"{left} of {total} tasks fit no node: {named}" + (f"; and {more} more" if more > 0 else "")

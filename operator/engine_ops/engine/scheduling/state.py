@@ -1,0 +1,190 @@
+"""The cluster while tasks are placed: what is free, which nodes can hold a task, and which is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from engine_ops.engine.scheduling.model import Strategy
+from engine_ops.engine.scheduling.preferences import preference_points
+from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem, TaskClass
+from engine_ops.engine.scheduling.rulebook import Rule, Rulebook
+from engine_ops.engine.scheduling.strategies import STRATEGIES
+
+_GRAIN = 1e9
+"""Scores are compared in billionths: what differs by less is equal, and the smaller id wins."""
+
+
+class State:
+    """Nothing placed at first; `place` changes it, `reset` goes back.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    rulebook
+        Its rules.
+    """
+
+    def __init__(self, problem: Problem, rulebook: Rulebook) -> None:
+        self.problem = problem
+        self._rulebook = rulebook
+        self._size = len(problem.nodes)
+        capacity = problem.capacity[:2].astype(np.float64)
+        self._capacity = [row.tolist() for row in capacity]
+        self._inverse = 1.0 / capacity
+        self._feasible: BoolArray = np.empty(self._size, bool)
+        self._ranked: FloatArray = np.empty(self._size)
+        self.reset()
+
+    def reset(self) -> None:
+        """Take every placed task away."""
+        self._rulebook.reset()
+        self.free = list(self.problem.capacity - self.problem.load)
+        """Units of each resource on each node; below 0 where a node is overcommitted."""
+        self.places = self.problem.places.copy()
+        """How many more tasks each node holds."""
+        self.placed = 0
+        """How many tasks have been placed."""
+        self._free_share = np.maximum(np.stack(self.free[:2]), 0) / self.problem.capacity[:2]
+        self._fitted: tuple[TaskClass, Strategy] | None = None
+
+    def rule_of(self, task_class: TaskClass) -> Rule:
+        """Return the rules of a class."""
+        return self._rulebook.rules[task_class.rules]
+
+    def choose(self, task_class: TaskClass, strategy: Strategy) -> int:
+        """Return the best node for a task of a class; -1 if no node can hold it.
+
+        Of equally good nodes it is the one with the smallest id.
+        """
+        rule = self.rule_of(task_class)
+        fits, points = self._fit(task_class, strategy)
+        feasible = np.logical_and(fits, rule.static, out=self._feasible)
+        self._leave(rule, feasible)
+        if rule.has_preferences:
+            if not feasible.any():
+                return -1
+            points = np.rint((points / _GRAIN + preference_points(rule, feasible)) * _GRAIN)
+        ranked = self._ranked
+        ranked.fill(-np.inf)
+        np.copyto(ranked, points, where=feasible)
+        node = int(ranked.argmax())
+        return node if feasible[node] else -1
+
+    def feasible(self, task_class: TaskClass) -> BoolArray:
+        """Return the nodes that can hold a task of a class."""
+        rule = self.rule_of(task_class)
+        feasible = rule.static & self.fits(task_class)
+        self._leave(rule, feasible)
+        return feasible
+
+    def fits(self, task_class: TaskClass) -> BoolArray:
+        """Return the nodes with room for a task of a class, whatever its rules."""
+        fits: BoolArray = self.places >= 1
+        for resource, units in task_class.needs:
+            fits &= self.free[resource] >= units
+        return fits
+
+    def score(self, task_class: TaskClass, node: int, strategy: Strategy) -> float:
+        """Return the strategy's score, 0 to 1, of a node that can hold a task of a class."""
+        cpu, memory = task_class.requests[0], task_class.requests[1]
+        free_cpu, free_memory = self._free_share[:, node].tolist()
+        value = STRATEGIES[strategy](
+            free_cpu, free_memory, cpu / self._capacity[0][node], memory / self._capacity[1][node]
+        )
+        return min(1.0, max(0.0, value))
+
+    def place(self, task_class: TaskClass, node: int) -> None:
+        """Place a task of a class on a node."""
+        for resource, units in task_class.needs:
+            self.free[resource][node] -= units
+            if resource < 2:
+                self._free_share[resource, node] = max(self.free[resource][node], 0) / self._capacity[resource][node]
+        self.places[node] -= 1
+        self.placed += 1
+        for tally, weight in self.rule_of(task_class).tallies:
+            tally.add(node, weight)
+        self._refit(node)
+
+    def obstacles(self, task_class: TaskClass) -> Iterator[tuple[str, BoolArray]]:
+        """Go through the filters in kube-scheduler's order.
+
+        Yields
+        ------
+        tuple of str and array
+            The reason, in the words of kube-scheduler 1.36, and the nodes removed for it. A node is removed by the
+            first filter that it fails; the one on resources may give several reasons for a node.
+        """
+        rule = self.rule_of(task_class)
+        index, task = self._rulebook.index, rule.example
+        left = np.ones(self._size, bool)
+        for reason, failed in (
+            ("node(s) were unschedulable", index.cordon(task.tolerations)),
+            ("node(s) had untolerated taint(s)", index.untolerated(task.tolerations)),
+            ("node(s) didn't match Pod's node affinity/selector", ~index.affinity(task)),
+        ):
+            yield reason, left & failed
+            left &= ~failed
+        yield "Too many pods", left & (self.places < 1)
+        for resource, units in task_class.needs:
+            yield f"Insufficient {self.problem.resources[resource]}", left & (self.free[resource] < units)
+        left &= self.fits(task_class)
+        for check in rule.spread:
+            reason = "node(s) didn't match pod topology spread constraints"
+            yield f"{reason} (missing required label)", left & ~check.has_key
+            yield reason, left & check.has_key & ~check.nodes
+            left &= check.nodes
+        if rule.companions is not None:
+            near = rule.companions.nodes()
+            yield "node(s) didn't match pod affinity rules", left & ~near
+            left &= near
+        for reason, presences in (
+            ("node(s) didn't match pod anti-affinity rules", rule.avoided),
+            ("node(s) didn't satisfy existing pods anti-affinity rules", rule.avoiding),
+        ):
+            failed = np.zeros(self._size, bool)
+            for presence in presences:
+                failed |= presence.nodes
+            yield reason, left & failed
+            left &= ~failed
+
+    @staticmethod
+    def _leave(rule: Rule, feasible: BoolArray) -> None:
+        """Strike out the nodes that other tasks close to this one."""
+        for check in rule.spread:
+            feasible &= check.nodes
+        if rule.companions is not None:
+            feasible &= rule.companions.nodes()
+        for presence in rule.avoided:
+            feasible &= presence.absent
+        for presence in rule.avoiding:
+            if presence.any:
+                feasible &= presence.absent
+
+    def _fit(self, task_class: TaskClass, strategy: Strategy) -> tuple[BoolArray, FloatArray]:
+        """Which nodes have room, and their scores in grains; kept while tasks of one size follow each other."""
+        if self._fitted is None or self._fitted[0].requests != task_class.requests or self._fitted[1] != strategy:
+            self._room = self.fits(task_class)
+            shares = self._inverse * np.array(task_class.requests[:2], np.float64)[:, None]
+            formula = STRATEGIES[strategy]
+            self._points: FloatArray = np.asarray(formula(*self._free_share, *shares))
+            self._points *= _GRAIN
+            np.rint(self._points, out=self._points)
+            self._shares = shares
+        self._fitted = (task_class, strategy)
+        return self._room, self._points
+
+    def _refit(self, node: int) -> None:
+        """Bring what is kept up to date after a change of one node."""
+        if self._fitted is None:
+            return
+        task_class, strategy = self._fitted
+        self._room[node] = self.places[node] >= 1 and all(
+            self.free[resource][node] >= units for resource, units in task_class.needs
+        )
+        # The same arithmetic as over all nodes, number by number: the same result to the last bit.
+        free_cpu, free_memory = self._free_share[:, node].tolist()
+        cpu, memory = self._shares[:, node].tolist()
+        self._points[node] = round(STRATEGIES[strategy](free_cpu, free_memory, cpu, memory) * _GRAIN)
