@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from engine_ops.devcluster.client import ApiClient
 from engine_ops.devcluster.control_plane import ADMIN_KUBECONFIG, PKI_DIRECTORY
 from engine_ops.devcluster.errors import DevClusterError, StartError
 from engine_ops.devcluster.nodes import node_object
-from engine_ops.devcluster.state import ClusterState, cluster_directory, is_live, read_state
+from engine_ops.devcluster.state import ClusterState, cluster_directory, is_live, read_state, sweep
 from engine_ops.devcluster.supervisor import Order
 
 #: Generous: a laptop that is busy with other things starts it in half a minute.
@@ -416,12 +417,58 @@ class DevCluster:
                 time.sleep(_POLL_SECONDS)
         return names
 
+    def wait(self) -> None:
+        """Wait until the cluster ends, for a cluster that this object started."""
+        if self._supervisor is not None:
+            self._supervisor.wait()
+
     def stop(self) -> None:
         """End every process of the cluster and remove its directory. Does nothing if it has ended."""
-        if self._supervisor is not None:
-            if self._supervisor.poll() is None:
-                self._supervisor.terminate()
-            _wait_or_kill(self._supervisor)
+        if self._supervisor is None:
+            stop_cluster(self.name)
+            return
+        if self._supervisor.poll() is None:
+            self._supervisor.terminate()
+        _wait_or_kill(self._supervisor)
+
+
+def stop_cluster(name: str) -> bool:
+    """End a cluster that another process started, whether it is ready yet or not.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        Whether there was one.
+    """
+    directory = cluster_directory(name)
+    if not is_live(directory):
+        sweep()
+        return False
+    state = read_state(directory)
+    if state is None:
+        raise DevClusterError(f"cluster {name!r} is just being made: try again")
+    try:
+        supervisor = os.pidfd_open(state.pid)
+    except ProcessLookupError:
+        sweep()
+        return True
+    try:
+        # It lives after the descriptor was opened, so the descriptor is its own, not a later process's of its number.
+        if is_live(directory):
+            signal.pidfd_send_signal(supervisor, signal.SIGTERM)
+            ended, _, _ = select.select([supervisor], [], [], _STOP_SECONDS)
+            if not ended:
+                signal.pidfd_send_signal(supervisor, signal.SIGKILL)
+                select.select([supervisor], [], [])
+    finally:
+        os.close(supervisor)
+    sweep()
+    return True
 
 
 def _exchange(supervisor: subprocess.Popen[bytes], order: bytes, timeout_seconds: float) -> bytes:

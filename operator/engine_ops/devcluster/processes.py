@@ -2,56 +2,50 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
 _TAIL_BYTES = 16_384
-# Loaded before any fork: nothing may be imported or allocated for the first time between fork and exec.
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> Callable[[], None]:
-    """Make a `preexec_fn` after which the kernel kills the child when the thread that started it ends.
-
-    The kernel ties the signal to the parent's *thread*. The caller must therefore be a thread that stays for as long
-    as the child should; the supervisor is a process with one thread for this reason.
-
-    Returns
-    -------
-    callable
-        For `subprocess.Popen`.
-    """
-    parent = os.getpid()
-
-    def arrange() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # A parent that died before the line above sends no signal any more.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arrange
+# Run by a Python of its own between fork and exec, instead of a `preexec_fn`, which may deadlock where the parent has
+# threads. The kernel keeps the setting across exec. A parent that ended before it was made sends no signal any more,
+# hence the second look.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def spawn(
-    arguments: Sequence[str], *, log_file: Path, working_directory: Path, environment: Mapping[str, str]
+    arguments: Sequence[str],
+    *,
+    log_file: Path,
+    working_directory: Path,
+    environment: Mapping[str, str],
+    own_session: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a process that dies with this one and writes to a log.
+    """Start a process that the kernel kills when the thread that called this ends, and that writes to a log.
+
+    The kernel ties the signal to the *thread*: call this from one that stays for as long as the process should.
 
     Parameters
     ----------
     arguments : sequence of str
-        The command line.
+        The command line; the first is a path.
     log_file : Path
         Both of its outputs are appended here.
     working_directory : Path
         Where it runs.
     environment : mapping
         All of its environment.
+    own_session : bool
+        Whether it leads a session, so that `os.killpg` reaches everything that it starts.
 
     Returns
     -------
@@ -60,13 +54,13 @@ def spawn(
     """
     with log_file.open("ab") as log:
         return subprocess.Popen(
-            list(arguments),
+            [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=working_directory,
             env=dict(environment),
-            preexec_fn=die_with_parent(),
+            start_new_session=own_session,
         )
 
 
