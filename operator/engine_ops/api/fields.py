@@ -24,15 +24,15 @@ CONFIG_MAP_KEY: Final = r"^[-._a-zA-Z0-9]+$"
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
 NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 ConfigMapKey = Annotated[str, Field(min_length=1, max_length=253, pattern=CONFIG_MAP_KEY)]
-Measure = Annotated[float, Field(ge=0, le=MAX_COUNT)]
+Measure = Annotated[float, Field(strict=True, ge=0, le=MAX_COUNT)]
 """A number in the unit of an objective: nodes, or money."""
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Word = Annotated[str, Field(max_length=256)]
 """A short text, such as a version or an identifier."""
 
 
 def _to_whole(value: object) -> object:
-    """Read 30.0 as 30, as the API server does. It takes no "30" and no true for a number; nor do we."""
+    """Read 30.0 as 30, as kubectl does. The API server takes no "30" and no true for a number; nor do we."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -54,6 +54,13 @@ FreeForm = Annotated[dict[str, Any], Field(json_schema_extra=FREE_FORM)]
 """An object whose fields are not the API server's business."""
 
 
+def _check_timestamp(value: object) -> object:
+    if not isinstance(value, str | dt.datetime):
+        # pydantic would read a number as seconds since 1970.
+        raise ValueError("must be a time such as 2026-01-02T03:04:05Z")
+    return value
+
+
 def _to_utc_seconds(moment: dt.datetime) -> dt.datetime:
     return moment.astimezone(dt.UTC).replace(microsecond=0)
 
@@ -68,7 +75,10 @@ def format_timestamp(moment: dt.datetime) -> str:
 
 
 Timestamp = Annotated[
-    AwareDatetime, AfterValidator(_to_utc_seconds), PlainSerializer(format_timestamp, return_type=str, when_used="json")
+    AwareDatetime,
+    BeforeValidator(_check_timestamp),
+    AfterValidator(_to_utc_seconds),
+    PlainSerializer(format_timestamp, return_type=str, when_used="json"),
 ]
 """A moment, cut to whole seconds in UTC as metav1.Time is."""
 
@@ -80,7 +90,7 @@ _QUANTITY_END: Final = 2.0**60
 def _check_positive_quantity(value: object) -> object:
     value = _to_whole(value)
     try:
-        # int-or-string at the API server: a float is refused there, and here.
+        # int-or-string: the API server refuses a fraction.
         fits = not isinstance(value, float) and 0 < parse_quantity(value) < _QUANTITY_END
     except ValueError:
         fits = False
