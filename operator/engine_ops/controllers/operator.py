@@ -103,6 +103,7 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
             config_maps=ConfigMaps(connection),
             events=events,
             pool=pool,
+            workers=config.workers,
         )
         stack.push_async_callback(events.drain, 2.0)
         stack.push_async_callback(reconciler.close)

@@ -29,8 +29,9 @@ from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.requests import Requests
 from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.messages import Failed, Solved, SolveTask
-from engine_ops.workers.pool import WorkerDiedError, WorkerPool, WorkerTimeoutError
+from engine_ops.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,8 @@ class RequestReconciler:
     ----------
     requests, writer, config_maps, events
         The API server.
-    pool
-        The workers.
+    pool, workers
+        The worker processes, and how many they are.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class RequestReconciler:
         config_maps: ConfigMaps,
         events: EventRecorder,
         pool: WorkerPool,
+        workers: int,
     ) -> None:
         self._requests = requests
         self._writer = writer
@@ -109,7 +111,7 @@ class RequestReconciler:
         self._events = events
         self._pool = pool
         self._entries: dict[str, _Entry] = {}
-        self._turns = asyncio.Semaphore(TURNS_PER_WORKER * pool.size)
+        self._turns = asyncio.Semaphore(TURNS_PER_WORKER * workers)
         self._retained_bytes = 0
 
     @property
