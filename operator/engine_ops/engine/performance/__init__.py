@@ -1,0 +1,1 @@
+"""Requests and limits for containers, from samples of what they used."""
