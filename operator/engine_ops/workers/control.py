@@ -1,0 +1,84 @@
+"""What a pool and its fork server tell each other: one msgpack message a packet, on a SOCK_SEQPACKET pair."""
+
+from __future__ import annotations
+
+import msgspec
+
+MAX_PACKET_BYTES = 64 * 1024
+
+
+class Configure(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """The first message to the fork server.
+
+    Parameters
+    ----------
+    handler, preload
+        See `engine_ops.workers.wire.Wire`.
+    search_path
+        The pool's ``sys.path``.
+    niceness
+        Of workers; the fork server keeps the pool's.
+    """
+
+    handler: str
+    preload: tuple[str, ...]
+    search_path: tuple[str, ...]
+    niceness: int
+
+
+class Spawn(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """Fork a worker. Its socket comes with the packet."""
+
+    worker_id: int
+
+
+class Kill(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """Kill a worker. The fork server does it: as the parent it knows that the pid is still this worker's."""
+
+    worker_id: int
+
+
+class Ready(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """Everything is loaded."""
+
+
+class Broken(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """Loading failed; the fork server ends."""
+
+    message: str
+
+
+class Spawned(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """A worker was forked."""
+
+    worker_id: int
+    pid: int
+
+
+class Exited(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """A worker ended and was reaped, or could not be forked (``error``).
+
+    Parameters
+    ----------
+    exit_code
+        Not negative; None if a signal killed it.
+    signal
+        The signal's number; None if it exited by itself.
+    """
+
+    worker_id: int
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+
+
+COMMANDS: msgspec.msgpack.Decoder[Configure | Spawn | Kill] = msgspec.msgpack.Decoder(Configure | Spawn | Kill)
+"""Decodes what the fork server receives."""
+
+NOTICES: msgspec.msgpack.Decoder[Ready | Broken | Spawned | Exited] = msgspec.msgpack.Decoder(
+    Ready | Broken | Spawned | Exited
+)
+"""Decodes what the pool receives."""
+
+encode = msgspec.msgpack.Encoder().encode
+"""Encodes either."""

@@ -1,0 +1,130 @@
+"""What goes to and from a worker that solves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from engine_ops.workers.wire import Wire
+
+DataFormat = Literal["json", "json-or-yaml"]
+
+
+class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
+    """One question.
+
+    Parameters
+    ----------
+    task_id
+        Of the caller's choice, for the log.
+    type
+        One of `engine_ops.engine.solvers.TYPES`.
+    data
+        The problem, encoded as ``data_format`` says.
+    constraints
+        JSON of an object; empty for none.
+    search_seconds
+        The budget for improving the first answer.
+    seed, max_steps
+        Of the search; see `engine_ops.engine.contract.Budget`.
+    data_format
+        ``json-or-yaml`` for text that a user wrote (a ConfigMap): JSON is tried first, then YAML.
+    data_path, constraints_path
+        How messages for users name the two.
+    inline_limit_bytes
+        A result whose JSON is longer comes compressed, with a summary in its place.
+    stored_limit_bytes
+        A result that is longer than this even when compressed is refused. A ConfigMap ends at 1 MiB.
+    """
+
+    task_id: str
+    type: str
+    data: bytes
+    constraints: bytes = b""
+    search_seconds: float = 0.0
+    seed: int = 0
+    max_steps: int | None = None
+    data_format: DataFormat = "json"
+    data_path: str = "spec.data"
+    constraints_path: str = "spec.constraints"
+    inline_limit_bytes: int = 32768
+    stored_limit_bytes: int = 1_000_000
+
+
+class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
+    """An answer.
+
+    Parameters
+    ----------
+    result
+        JSON: the whole result, or its summary where ``compressed`` holds the result.
+    size_bytes
+        Length of the whole result's JSON.
+    duration_ms
+        Wall-clock milliseconds from the start of the task to this answer, whole.
+    reason, message, algorithm, score, objective, lower_bound, gap
+        See `engine_ops.engine.contract.Answer`.
+    version
+        Of the algorithm.
+    compressed
+        gzip of the result's JSON, where that is longer than the task's ``inline_limit_bytes``.
+    """
+
+    result: bytes
+    size_bytes: int
+    duration_ms: int
+    reason: str
+    message: str
+    algorithm: str
+    version: str
+    compressed: bytes | None = None
+    score: float | None = None
+    objective: float | None = None
+    lower_bound: float | None = None
+    gap: float | None = None
+
+
+class Incumbent(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
+    """The best answer so far; more will come."""
+
+    best: Solved
+
+
+class Failed(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
+    """No answer, and why.
+
+    Parameters
+    ----------
+    reason
+        One of `engine_ops.api.reasons.Reason`.
+    message
+        One line for people, that names the first few faulty fields.
+    waiting
+        Whether it may be answered later without a change of the question.
+    faults
+        Path and message of each fault, where the question is wrong; the first `MAX_FAULTS` of them.
+    duration_ms
+        Wall-clock milliseconds spent, whole.
+    """
+
+    reason: str
+    message: str
+    waiting: bool = False
+    faults: tuple[tuple[str, str], ...] = ()
+    duration_ms: int = 0
+
+
+MAX_FAULTS = 1000
+"""`Failed` lists no more faults than this."""
+
+Outcome = Solved | Failed
+"""How a task ends."""
+
+SOLVE: Wire[SolveTask, Incumbent, Outcome] = Wire(
+    handler="engine_ops.workers.solve:HANDLER",
+    replies=msgspec.msgpack.Decoder(Incumbent | Solved | Failed),
+    interim=Incumbent,
+    preload=("engine_ops.workers.solve:load_solvers",),
+)
+"""What a pool of solvers speaks."""

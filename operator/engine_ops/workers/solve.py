@@ -1,0 +1,170 @@
+"""Answering one task: used by workers and, in its own process, by the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from engine_ops import __version__
+from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
+from engine_ops.api.reasons import Reason
+from engine_ops.engine.contract import Answer, Budget
+from engine_ops.engine.solvers import TYPES, solver_for
+from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
+from engine_ops.workers.messages import MAX_FAULTS, Failed, Incumbent, Outcome, Solved, SolveTask
+from engine_ops.workers.throttle import Throttle
+from engine_ops.workers.wire import Emit, Handler
+
+logger = logging.getLogger(__name__)
+
+_COMPRESSION_LEVEL = 6
+
+Improved = Callable[[Callable[[], Solved | None]], None]
+"""Told of each better answer: a function that encodes it, or returns None where it is too large to be kept."""
+
+
+class ResultTooLargeError(Exception):
+    """Even compressed, the result is too large to be stored."""
+
+
+def load_solvers() -> None:
+    """Load every solver, so that workers forked afterwards have them."""
+    for request_type in TYPES:
+        with contextlib.suppress(ModuleNotFoundError):  # not written yet
+            solver_for(request_type)
+
+
+def ignore_improved(_encode: Callable[[], Solved | None]) -> None:
+    """Take no notice of better answers."""
+
+
+def evaluate(task: SolveTask, improved: Improved = ignore_improved) -> Outcome:
+    """Answer a task in this process.
+
+    Parameters
+    ----------
+    task
+        The question.
+    improved
+        Told of the first answer and of each better one. It may call what it gets later, and on another thread.
+
+    Returns
+    -------
+    Solved or Failed
+        The answer, or why there is none. Nothing is raised: a fault of the solver's own is logged, and its kind named.
+    """
+    started = time.monotonic()
+    try:
+        answer = _solve(task, improved, started)
+        return _encode(answer, task, started)
+    except InvalidDataError as error:
+        faults = rename_root(error.faults, {"data": task.data_path, "constraints": task.constraints_path})
+        return Failed(
+            reason=Reason.INVALID_DATA,
+            message=InvalidDataError(faults).summary(),
+            faults=tuple((fault.path, fault.message) for fault in faults[:MAX_FAULTS]),
+            duration_ms=_duration_ms(started),
+        )
+    except WaitingError as error:
+        return Failed(reason=str(error.reason), message=error.message, waiting=True, duration_ms=_duration_ms(started))
+    except ResultTooLargeError as error:
+        return Failed(reason=Reason.RESULT_TOO_LARGE, message=str(error), duration_ms=_duration_ms(started))
+    except Exception as error:
+        logger.exception("the solver of type %s failed at task %s", task.type, task.task_id)
+        return Failed(
+            reason=Reason.SOLVER_CRASHED,
+            message=f"the solver of type {task.type} failed with {type(error).__name__}; the log has the traceback",
+            duration_ms=_duration_ms(started),
+        )
+
+
+def _solve(task: SolveTask, improved: Improved, started: float) -> Answer:
+    if task.type not in TYPES:
+        raise InvalidDataError([Fault("spec.type", f"must be one of {', '.join(TYPES)}, not {task.type}")])
+    read_data = read_json if task.data_format == "json" else read_json_or_yaml
+    data = read_data(task.data, task.data_path)
+    constraints = read_json(task.constraints, task.constraints_path) if task.constraints else {}
+
+    def report(build: Callable[[], Answer]) -> None:
+        improved(lambda: _encode_if_small(build(), task, started))
+
+    budget = Budget.of(task.search_seconds, max_steps=task.max_steps, seed=task.seed)
+    return solver_for(task.type).solve(data, constraints, budget, report)
+
+
+def _encode_if_small(answer: Answer, task: SolveTask, started: float) -> Solved | None:
+    try:
+        return _encode(answer, task, started)
+    except ResultTooLargeError:
+        return None  # a better answer may be smaller
+
+
+def _encode(answer: Answer, task: SolveTask, started: float) -> Solved:
+    result = _to_json(answer.result)
+    size_bytes = len(result)
+    compressed = None
+    if size_bytes > task.inline_limit_bytes:
+        compressed = gzip.compress(result, _COMPRESSION_LEVEL, mtime=0)
+        if len(compressed) > task.stored_limit_bytes:
+            raise ResultTooLargeError(
+                f"the result is {size_bytes} bytes long, {len(compressed)} compressed, and the limit is "
+                f"{task.stored_limit_bytes}: split the request"
+            )
+        result = _to_json(answer.summary)
+    return Solved(
+        result=result,
+        size_bytes=size_bytes,
+        compressed=compressed,
+        reason=str(answer.reason),
+        message=answer.message,
+        algorithm=answer.algorithm,
+        version=__version__,
+        score=_number(answer.score),
+        objective=_number(answer.objective),
+        lower_bound=_number(answer.lower_bound),
+        gap=_number(answer.gap),
+        duration_ms=_duration_ms(started),
+    )
+
+
+def _to_json(value: Any) -> bytes:
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Turn a numpy scalar or array, which a solver let slip, into plain values."""
+    if type(value).__module__ == "numpy":
+        return value.tolist()
+    raise TypeError(f"a result must be JSON values, not {type(value).__name__}")
+
+
+def _number(value: float | None) -> float | None:
+    """Return a plain float; None for what JSON cannot say."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _duration_ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+def _handle(task: SolveTask, emit: Emit) -> Outcome:
+    def send(solved: Solved) -> None:
+        emit(Incumbent(solved))
+
+    # Without a search the final answer follows the first one at once: it is sent only if it does not.
+    throttle: Throttle[Solved] = Throttle(send, first_at_once=task.search_seconds > 0)
+    try:
+        return evaluate(task, throttle.offer)
+    finally:
+        throttle.finish()
+
+
+HANDLER: Handler[SolveTask] = Handler(SolveTask, _handle)
+"""What a worker that solves does."""
