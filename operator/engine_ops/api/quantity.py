@@ -30,9 +30,10 @@ _SUFFIXES: Final = {
     **{suffix: decimal.Decimal(factor) for suffix, factor in _BINARY.items()},
     **{suffix: decimal.Decimal(1).scaleb(exponent) for suffix, exponent in _DECIMAL.items()},
 }
-_LEAST: Final = decimal.Decimal("1e-9")
-# Wide enough to be exact: at most MAX_LENGTH digits times the 19 of Ei. Only the step to float rounds.
-_CONTEXT: Final = decimal.Context(prec=MAX_LENGTH + 20)
+_NANO: Final = decimal.Decimal("1e-9")
+_END: Final = decimal.Decimal(2**63)
+# Wide enough to be exact: at most MAX_LENGTH digits times the 19 of Ei, and nine places. Only the step to float rounds.
+_CONTEXT: Final = decimal.Context(prec=MAX_LENGTH + 30)
 
 
 def parse_quantity(value: object) -> float:
@@ -87,9 +88,9 @@ def _parse_text(text: str) -> float:
         amount = _CONTEXT.multiply(decimal.Decimal(number), _SUFFIXES[suffix])
     else:
         amount = decimal.Decimal(number + suffix)
-    # As apimachinery does: who asks for a trace of something gets the least that there is, not nothing.
-    if 0 < amount < _LEAST:
-        amount = _LEAST
+    # As apimachinery does: rounded up to whole nanos, so that a trace of something is never nothing.
+    if amount < _END:
+        amount = amount.quantize(_NANO, decimal.ROUND_UP, _CONTEXT)
     return -float(amount) if text.startswith("-") else float(amount)
 
 
