@@ -1,0 +1,90 @@
+"""First-fit decreasing: the classic, kept as the peer that no answer may be worse than."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine_ops.engine.resource.packing import Node, Packing, used
+from engine_ops.engine.resource.problem import FloatArray, IntArray, Problem
+
+
+def first_fit_decreasing(problem: Problem) -> Packing:
+    """Place the largest items first, each on the first node that holds it; open a node where none does.
+
+    An item's size is the sum of its shares of the largest node. Where nodes are limited, higher priorities go first.
+    """
+    return first_fit(problem, np.lexsort((-sizes(problem), -problem.priority)))
+
+
+def first_fit(problem: Problem, order: IntArray, start: Packing | None = None) -> Packing:
+    """Place items in the given order, each on the first node that holds it; open a node where none does.
+
+    A new node is of the type that is cheapest for its size among those that hold the item. Identical items are placed
+    together, with the same result as one by one.
+
+    Parameters
+    ----------
+    order
+        (G,) or fewer groups, each once.
+    start
+        Nodes to begin with, and what is to be placed; no nodes and everything where None.
+    """
+    worth = _cost_per_size(problem)
+    if start is None:
+        start = Packing((), problem.count)
+    kinds = [node.type for node in start.nodes]
+    placed = [dict(zip(node.groups.tolist(), node.counts.tolist(), strict=True)) for node in start.nodes]
+    free = np.empty((max(64, len(kinds)), problem.capacity.shape[1]), dtype=np.int64)
+    for number, node in enumerate(start.nodes):
+        free[number] = problem.capacity[node.type] - used(problem, node)
+    left = start.left.copy()
+    spare = np.array(problem.limit, dtype=np.int64)
+    np.subtract.at(spare, kinds, 1)
+    for group in order.tolist():
+        demand = problem.demand[group]
+        missing = int(left[group])
+        asked = np.flatnonzero(demand)
+        room = (free[: len(kinds), asked] // demand[asked]).min(axis=1)
+        # One node holds all of a group at most: the sum over nodes stays small.
+        room = np.minimum(room, missing)
+        before = np.cumsum(room) - room
+        taken = np.clip(missing - before, 0, room)
+        for place in np.flatnonzero(taken).tolist():
+            placed[place][group] = placed[place].get(group, 0) + int(taken[place])
+        free[: len(kinds)] -= taken[:, None] * demand
+        missing -= int(taken.sum())
+        while missing and len(kinds) < problem.max_nodes:
+            usable = np.flatnonzero(problem.fits[group] & (spare > 0))
+            if not len(usable):
+                break
+            kind = int(usable[np.argmin(worth[usable])])
+            several = min(missing, int((problem.capacity[kind, asked] // demand[asked]).min()))
+            if len(kinds) == len(free):
+                free = np.concatenate([free, np.empty_like(free)])
+            free[len(kinds)] = problem.capacity[kind] - several * demand
+            kinds.append(kind)
+            placed.append({group: several})
+            spare[kind] -= 1
+            missing -= several
+        left[group] = missing
+    return Packing([_node(kind, entries) for kind, entries in zip(kinds, placed, strict=True)], left)
+
+
+def sizes(problem: Problem) -> FloatArray:
+    """Return the size (G,) of one item of each group: the sum of its shares of the largest node, items a node aside."""
+    largest = np.maximum(problem.capacity.max(axis=0), 1).astype(np.float64)
+    shares: FloatArray = (problem.demand / largest)[:, :-1].sum(axis=1)
+    return shares
+
+
+def _cost_per_size(problem: Problem) -> FloatArray:
+    """Return for each type (T,) its cost for the average share that it offers of the largest capacities."""
+    largest = np.maximum(problem.capacity.max(axis=0), 1).astype(np.float64)
+    size = (problem.capacity / largest)[:, :-1].mean(axis=1)
+    result: FloatArray = np.array(problem.cost, dtype=np.float64) / np.maximum(size, 1e-12)
+    return result
+
+
+def _node(kind: int, amounts: dict[int, int]) -> Node:
+    groups = sorted(amounts)
+    return Node(kind, np.array(groups, dtype=np.int64), np.array([amounts[group] for group in groups], dtype=np.int64))
