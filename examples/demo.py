@@ -1,0 +1,181 @@
+"""The main job, from nothing: a local control plane, the resources, the operator, sample requests, their answers.
+
+`make demo` runs it and takes everything down after; `make demo-up` leaves it running to play with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine_ops.devcluster import DevCluster, DevClusterError
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "demo"
+READY = "watching optimizationrequests"
+START_SECONDS = 30.0
+ENGINE_OPS = Path(sysconfig.get_path("scripts")) / "engine-ops"
+
+
+def main() -> int:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave it running")
+    parser.add_argument("--down", action="store_true", help="end what --keep left running")
+    arguments = parser.parse_args()
+    if arguments.down:
+        take_down()
+        return 0
+    take_down(quiet=True)
+    try:
+        return run(keep=arguments.keep)
+    except DevClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def run(*, keep: bool) -> int:
+    """Bring it up, show the answers, and take it down unless it is kept."""
+    began = time.monotonic()
+    say("a local control plane: etcd, kube-apiserver, controller manager, scheduler, three nodes")
+    cluster = DevCluster.start(name=NAME, detached=keep, report=lambda line: print(line, flush=True))
+    kept = False
+    try:
+        cluster.add_nodes(3)
+        shell = Shell(cluster)
+        say("the resources, and the operator with the rights of its own ServiceAccount")
+        shell.run("kubectl apply --server-side -k manifests/base", quiet=True)
+        with operator(cluster, keep=keep):
+            say("sample requests, one of each type and form")
+            shell.run("kubectl apply -f manifests/samples")
+            shell.run("kubectl wait optreq web-shop tasks-on-nodes --for=condition=Ready --timeout=30s")
+            settle(cluster)
+            say("the answers")
+            shell.run("kubectl get optreq")
+            shell.run("kubectl get optreq web-shop -o jsonpath='{.status.conditions[0].message}{\"\\n\"}'")
+            shell.run(
+                "kubectl get optreq gpu-batch -o jsonpath='{.status.conditions[0].message}{\"\\n\"}'", may_fail=True
+            )
+            shell.run("kubectl engine-ops explain web-shop")
+            shell.run("kubectl engine-ops explain tasks-on-nodes")
+            shell.run("kubectl engine-ops explain api-right-size", may_fail=True)
+            kept = keep
+        say(f"done in {time.monotonic() - began:.0f} s")
+        if keep:
+            print(
+                f"\nIt is still running:\n  export KUBECONFIG={cluster.kubeconfig}\n  kubectl get optreq\n  make demo-down"
+            )
+    finally:
+        if not kept:
+            cluster.stop()
+    return 0
+
+
+class Shell:
+    """Runs the commands that a user would type, and shows them.
+
+    Parameters
+    ----------
+    cluster
+        The one they reach.
+    """
+
+    def __init__(self, cluster: DevCluster) -> None:
+        self._environment = cluster.environment()
+        self._environment["PATH"] = os.pathsep.join([str(ENGINE_OPS.parent), self._environment["PATH"]])
+
+    def run(self, command: str, *, quiet: bool = False, may_fail: bool = False) -> None:
+        """Show a command and what it prints.
+
+        Raises
+        ------
+        DevClusterError
+            If it fails and may not.
+        """
+        print(f"\n$ {command}", flush=True)
+        done = subprocess.run(
+            shlex.split(command), cwd=ROOT, env=self._environment, text=True, capture_output=True, check=False
+        )
+        if not quiet or done.returncode:
+            print((done.stdout + done.stderr).rstrip(), flush=True)
+        if done.returncode and not may_fail:
+            raise DevClusterError(f"`{command}` failed with {done.returncode}")
+
+
+@contextlib.contextmanager
+def operator(cluster: DevCluster, *, keep: bool) -> Iterator[None]:
+    """Run the operator beside the block, and after it if it is kept."""
+    kubeconfig = cluster.service_account_kubeconfig("engine-ops-system", "engine-ops")
+    log = cluster.directory / "operator.log"
+    command = [str(ENGINE_OPS), "run", "--kubeconfig", str(kubeconfig), "--probes", "none"]
+    print("\n$ engine-ops run &", flush=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    (cluster.directory / "operator.pid").write_text(str(process.pid))
+    finished = False
+    try:
+        wait_for(log, process)
+        print(log.read_text().rstrip(), flush=True)
+        yield
+        finished = True
+    finally:
+        if not (keep and finished):
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            if process.poll() is None:
+                process.kill()
+
+
+def wait_for(log: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the operator serves."""
+    deadline = time.monotonic() + START_SECONDS
+    while READY not in log.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise DevClusterError(f"the operator does not serve:\n{log.read_text()}")
+        time.sleep(0.05)
+
+
+def settle(cluster: DevCluster) -> None:
+    """Wait until every request has a condition."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        reasons = cluster.kubectl(
+            "get", "optreq", "-o", "jsonpath={range .items[*]}{.status.conditions[0].reason},{end}"
+        )
+        if all(reason not in ("", "Solving") for reason in reasons.stdout.rstrip(",").split(",")):
+            return
+        time.sleep(0.2)
+
+
+def take_down(*, quiet: bool = False) -> None:
+    """End a demo that was left running."""
+    cluster = DevCluster.attach(NAME)
+    if cluster is None:
+        if not quiet:
+            print("nothing is running")
+        return
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((cluster.directory / "operator.pid").read_text())
+        if "engine-ops" in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGTERM)
+    cluster.stop()
+    print("the demo that was left running is down")
+
+
+def say(line: str) -> None:
+    """Print a heading."""
+    print(f"\n== {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
