@@ -31,7 +31,7 @@ def admissions(problem: Problem) -> Iterator[Packing]:
     order = np.lexsort((sizes(problem), -problem.priority))
     # That nothing has to stay out is still possible: nodes chosen for their price may have been the wrong ones.
     yield first_fit_decreasing(free_of_charge)
-    yield balanced(free_of_charge, problem.count, sharpness=_SHARPNESS)[0]
+    yield first_fit(free_of_charge, order, balanced(free_of_charge, problem.count, sharpness=_SHARPNESS)[0])
     yield first_fit(free_of_charge, order)
     yield first_fit(free_of_charge, order, _longest_prefix(free_of_charge, order))
 
