@@ -40,6 +40,11 @@ def _faults(data: Any, root: str = "spec.data") -> list[str]:
         ((), "", ""),
         ((0, 1, "a"), "data", "data[0][1].a"),
         ((0,), "", "[0]"),
+        (("nodeSelector", "kubernetes.io/os"), "data", "data.nodeSelector[kubernetes.io/os]"),
+        (("resources", "nvidia.com/gpu", "count"), "", "resources[nvidia.com/gpu].count"),
+        (("resources", 5, "[key]"), "data", "data.resources[5]"),
+        (("",), "data", "data[]"),
+        (("node_load", "x-y"), "", "node_load.x-y"),
     ],
 )
 def test_paths_read_as_kubernetes_writes_them(location: tuple[str | int, ...], root: str, path: str) -> None:

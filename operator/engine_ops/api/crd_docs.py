@@ -42,14 +42,13 @@ def render_docs(resources: Sequence[Resource]) -> str:
 
 def _resource(resource: Resource) -> str:
     schema = resource.to_schema()
-    scope = "in a namespace" if resource.scope == "Namespaced" else "for the whole cluster"
+    scope = "Objects live in a namespace." if resource.scope == "Namespaced" else "Objects belong to the whole cluster."
     lines = [
         f"## {resource.kind}",
         "",
         schema["description"],
         "",
-        f"One object is {scope}. Names for kubectl: `{resource.plural}`, `{resource.kind.lower()}`, "
-        f"`{resource.short_name}`.",
+        f"{scope} Names for kubectl: `{resource.plural}`, `{resource.kind.lower()}`, `{resource.short_name}`.",
         "",
     ]
     for part in ("spec", "status"):
@@ -100,7 +99,7 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     if allowed:
         parts.append("one of " + ", ".join(f"`{value}`" for value in allowed))
     parts += [text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema]
-    return ", ".join(parts)
+    return ", ".join(parts).replace("at least 1 characters", "not empty").replace("at least 1 entries", "not empty")
 
 
 def _rules(schema: Schema, path: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-MAX_FAULTS_IN_MESSAGE = 8
+MAX_FAULTS_IN_MESSAGE: Final = 8
 """A message lists at most this many faults, and counts the rest."""
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_KEY_MARKER: Final = "[key]"
+"""What pydantic adds to a location when a mapping's key, not its value, is wrong."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,12 +77,18 @@ class WaitingError(RuntimeError):
 def format_path(location: Iterable[str | int], *, root: str = "") -> str:
     """Join the parts of a location the way Kubernetes writes a field path.
 
+    A key that is no plain name, such as a label, stands in brackets.
+
     >>> format_path(("items", 3, "cpu"), root="spec.data")
     'spec.data.items[3].cpu'
+    >>> format_path(("tasks", 0, "nodeSelector", "kubernetes.io/os"))
+    'tasks[0].nodeSelector[kubernetes.io/os]'
     """
     path = root
     for part in location:
-        if isinstance(part, int):
+        if part == _KEY_MARKER:
+            continue
+        if isinstance(part, int) or not _NAME.fullmatch(part):
             path += f"[{part}]"
         else:
             path += f".{part}" if path else part
