@@ -1,0 +1,145 @@
+"""manifests/ and the Dockerfile, as files: what no API server is needed for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from engine_ops import OptimizationEngine
+from engine_ops import OptimizationRequest as Question
+from engine_ops.api.optimizationrequest import OptimizationRequest
+from engine_ops.api.optimizerplugin import OptimizerPlugin
+from engine_ops.api.quantity import parse_quantity
+from engine_ops.kube.preflight import NEEDED_FOR_THE_LEASE, NEEDED_IN_WATCHED_NAMESPACES, Right
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "manifests" / "base"
+SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
+
+ANSWERS = {
+    "resource-node-capacity.yaml": "Solved",
+    "resource-node-types.yaml": "Solved",
+    "resource-unplaceable.yaml": "Unplaceable",
+    "resource-from-config-map.yaml": "Solved",
+    "scheduling-one-task.yaml": "Solved",
+    "scheduling-many-tasks.yaml": "Solved",
+    "scheduling-infeasible.yaml": "Unplaceable",
+    "performance-samples.yaml": "Solved",
+    "ml-driven.yaml": "NoPlugin",
+    "standing-request.yaml": "Solved",
+    "ttl-after-finished.yaml": "Solved",
+    "suspended.yaml": "Solved",
+}
+"""What becomes of each sample when it is solved; the suspended one, when it is resumed."""
+
+
+def documents_of(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def one(path: Path, kind: str) -> dict[str, Any]:
+    (found,) = (document for document in documents_of(path) if document["kind"] == kind)
+    return found
+
+
+def rights_of(role: dict[str, Any]) -> Iterator[Right]:
+    for rule in role["rules"]:
+        assert set(rule) == {"apiGroups", "resources", "verbs"}
+        for group, resource, verb in itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"]):
+            name, _, subresource = resource.partition("/")
+            yield Right(verb, group, name, subresource)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "needed"),
+    [
+        ("rbac_operator.yaml", "ClusterRole", NEEDED_IN_WATCHED_NAMESPACES),
+        ("rbac_lease.yaml", "Role", NEEDED_FOR_THE_LEASE),
+    ],
+)
+def test_the_operator_may_do_what_it_checks_for_and_no_more(file: str, kind: str, needed: tuple[Right, ...]) -> None:
+    granted = list(rights_of(one(BASE / file, kind)))
+    assert sorted(map(str, granted)) == sorted(map(str, needed))
+
+
+@pytest.mark.parametrize("path", sorted(BASE.glob("rbac_*.yaml")), ids=lambda path: path.name)
+def test_no_role_has_a_wildcard_or_grants_the_status_with_its_object(path: Path) -> None:
+    roles = [document for document in documents_of(path) if document["kind"] in {"Role", "ClusterRole"}]
+    assert roles
+    for role in roles:
+        for rule in role["rules"]:
+            assert "*" not in json.dumps(rule)
+            assert len({"/" in resource for resource in rule["resources"]}) == 1, rule
+
+
+def test_the_image_is_the_version_of_the_package() -> None:
+    from engine_ops import __version__
+
+    (image,) = yaml.safe_load((BASE / "kustomization.yaml").read_text())["images"]
+    assert image == {"name": "engine-ops", "newTag": __version__}
+
+
+def test_memory_limit_holds_the_operator_and_its_workers() -> None:
+    (container,) = one(BASE / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]["containers"]
+    options = dict(argument.removeprefix("--").split("=", 1) for argument in container["args"][1:])
+    workers = int(options["workers"]) * parse_quantity(options["worker-memory"])
+    itself = parse_quantity(container["resources"]["requests"]["memory"])
+    assert parse_quantity(container["resources"]["limits"]["memory"]) >= itself + workers
+
+
+def test_the_crds_are_named_in_their_kustomization() -> None:
+    # It has no suffix, so that `kubectl apply -f crds/` leaves it out.
+    kustomization = yaml.safe_load((ROOT / "crds" / "Kustomization").read_text())
+    assert sorted(kustomization["resources"]) == sorted(path.name for path in (ROOT / "crds").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_a_sample_says_what_it_shows_and_stays_in_the_users_namespace(path: Path) -> None:
+    first, second = path.read_text(encoding="utf-8").splitlines()[:2]
+    assert first.startswith("# ")
+    assert not second.startswith("#")
+    assert all("namespace" not in document["metadata"] for document in documents_of(path))
+
+
+def test_sample_names_are_unique() -> None:
+    keys = [(document["kind"], document["metadata"]["name"]) for path in SAMPLES for document in documents_of(path)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_sample_of_a_request_has_an_expected_answer() -> None:
+    with_requests = {
+        path.name
+        for path in SAMPLES
+        if any(document["kind"] == "OptimizationRequest" for document in documents_of(path))
+    }
+    assert with_requests == set(ANSWERS)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_sample_is_answered_as_its_comment_says(name: str) -> None:
+    path = ROOT / "manifests" / "samples" / name
+    request = OptimizationRequest.model_validate(one(path, "OptimizationRequest"))
+    spec = request.spec
+    data: Any = spec.data
+    if spec.data_from is not None:
+        ref = spec.data_from.config_map_key_ref
+        config_map = one(path, "ConfigMap")
+        assert config_map["metadata"]["name"] == ref.name
+        data = yaml.safe_load(config_map["data"][ref.key])
+    question = Question(
+        id=request.metadata["name"], type=spec.type.value, data=data, constraints=spec.constraints, search_seconds=0
+    )
+    result = OptimizationEngine().optimize(question)
+    assert result.reason == ANSWERS[name], result.error
+
+
+def test_the_sample_of_a_plugin_is_valid_and_off() -> None:
+    path = ROOT / "manifests" / "samples" / "optimizerplugin.yaml"
+    plugin = OptimizerPlugin.model_validate(one(path, "OptimizerPlugin"))
+    assert not plugin.spec.enabled
