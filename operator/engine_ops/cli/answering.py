@@ -1,0 +1,186 @@
+"""Answering manifests as the operator would: the same tasks, workers, limits and words, without an API server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import enum
+import os
+from typing import Any, Final
+
+import msgspec
+
+from engine_ops.api import status as statuses
+from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
+from engine_ops.api.optimizationrequest import OptimizationRequestSpec
+from engine_ops.api.reasons import Reason
+from engine_ops.api.status import READY, Attempt, Status, find, is_true
+from engine_ops.cli.manifests import Manifests, Request
+from engine_ops.controllers.solving import solution_of, task_for
+from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
+from engine_ops.workers.frames import FrameTooLargeError
+from engine_ops.workers.messages import Failed, Solved, SolveTask
+from engine_ops.workers.pool import WorkerPool
+
+UNLIMITED_BYTES: Final = 2**62
+"""A status that is printed holds the whole result."""
+
+
+class Outcome(enum.IntEnum):
+    """What became of a document; the exit code is the worst of all."""
+
+    DONE = 0
+    """Answered, or suspended as its owner wants it."""
+    UNANSWERED = 1
+    """Understood, but not answerable now or as it is."""
+    INVALID = 2
+    """The manifest, or its data, is wrong."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """One request, and what the operator would write of it.
+
+    Parameters
+    ----------
+    request
+        The question.
+    status
+        The whole status, as JSON values.
+    faults
+        What is wrong with the spec or the data, with paths.
+    """
+
+    request: Request
+    status: Status
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """How bad it is."""
+        if self.faults:
+            return Outcome.INVALID
+        ready = find(self.status, READY) or {}
+        if is_true(self.status, READY) or ready.get("reason") == Reason.SUSPENDED:
+            return Outcome.DONE
+        return Outcome.UNANSWERED
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Return the object as the API server would show it."""
+        return {**self.request.body, "status": self.status}
+
+
+def answer_all(manifests: Manifests, *, search_seconds: float | None = None) -> list[Answered]:
+    """Answer every request, in order, as the operator answers a new object.
+
+    An older status in a manifest is not looked at, and a standing request is answered once.
+
+    Parameters
+    ----------
+    manifests
+        The requests, and the ConfigMaps that they refer to.
+    search_seconds
+        In place of each ``spec.searchSeconds``.
+
+    Raises
+    ------
+    WorkerStartError
+        If a solver cannot be loaded.
+    """
+    return asyncio.run(_answer_all(manifests, search_seconds))
+
+
+async def _answer_all(manifests: Manifests, search_seconds: float | None) -> list[Answered]:
+    prepared = [_prepare(manifests, request, search_seconds) for request in manifests.requests]
+    tasks = [item for item in prepared if isinstance(item, _Prepared)]
+    if not tasks:
+        return [item for item in prepared if isinstance(item, Answered)]
+    size = min(len(tasks), len(os.sched_getaffinity(0)))
+    # Nice: a laptop stays usable. The limits are the operator's.
+    async with WorkerPool(size) as pool:
+        return list(await asyncio.gather(*(_finish(pool, item) for item in prepared)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request that a worker is to answer."""
+
+    request: Request
+    spec: OptimizationRequestSpec
+    task: SolveTask
+
+
+def _prepare(manifests: Manifests, request: Request, search_seconds: float | None) -> Answered | _Prepared:
+    """Make the worker's task, or answer what needs no worker."""
+    attempt = _attempt(request)
+    spec = request.spec
+    if spec is None:
+        message = InvalidDataError(request.faults).summary()
+        status = statuses.stalled(attempt, Reason.INVALID_SPEC, message, attempt.started)
+        return Answered(request, status, request.faults)
+    if spec.suspend:
+        return Answered(request, statuses.suspended(attempt, attempt.started))
+    try:
+        if spec.data_from is None:
+            data = msgspec.json.encode(spec.data)
+        else:
+            ref = spec.data_from.config_map_key_ref
+            data = manifests.value(request.namespace, ref.name, ref.key)
+        name = f"{request.namespace}/{request.name}"
+        task = task_for(spec, data, task_id=name, inline_limit_bytes=UNLIMITED_BYTES)
+    except WaitingError as error:
+        return Answered(request, statuses.waiting(attempt, error.reason, error.message, attempt.started))
+    if search_seconds is not None:
+        task = msgspec.structs.replace(task, search_seconds=search_seconds)
+    return _Prepared(request, spec, task)
+
+
+async def _finish(pool: WorkerPool, item: Answered | _Prepared) -> Answered:
+    if isinstance(item, Answered):
+        return item
+    request, spec = item.request, item.spec
+    attempt = _attempt(request)
+    cut_off, incumbent = None, None
+    outcome: Solved | Failed | None = None
+    try:
+        outcome = await pool.run(item.task, timeout_seconds=float(spec.timeout_seconds))
+    except WorkerTimeoutError as error:
+        incumbent, cut_off = error.incumbent, f"timeoutSeconds ({spec.timeout_seconds}) passed"
+    except WorkerDiedError as error:
+        incumbent, cut_off = error.incumbent, f"the worker died ({error.cause})"
+    except FrameTooLargeError as error:
+        outcome = Failed(Reason.INVALID_DATA, str(error), faults=((item.task.data_path, str(error)),))
+    now = _now()
+    match outcome or incumbent:
+        case Solved() as solved:
+            return Answered(request, _plain(statuses.answered(attempt, solution_of(solved, cut_off=cut_off), now)))
+        case Failed() as failed:
+            faults = tuple(Fault(path, message) for path, message in failed.faults)
+            # As in the operator: what is wrong is the ConfigMap, not the spec, and it may change at any time.
+            waits = failed.waiting or (spec.data_from is not None and failed.reason == Reason.INVALID_DATA)
+            to_status = statuses.waiting if waits else statuses.stalled
+            return Answered(request, to_status(attempt, failed.reason, failed.message, now), faults)
+        case None:
+            return Answered(request, _given_up(attempt, spec, cut_off or "", now))
+
+
+def _given_up(attempt: Attempt, spec: OptimizationRequestSpec, cut_off: str, now: datetime.datetime) -> Status:
+    if cut_off.startswith("timeoutSeconds"):
+        message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
+        return statuses.stalled(attempt, Reason.TIMED_OUT, message, now)
+    return statuses.waiting(attempt, Reason.WORKER_DIED, f"{cut_off} before there was an answer", now)
+
+
+def _attempt(request: Request) -> Attempt:
+    return Attempt(previous={}, generation=request.generation, run=1, started=_now())
+
+
+def _plain(status: Status) -> Status:
+    """Decode the result, which the worker has encoded."""
+    decoded: Status = msgspec.json.decode(msgspec.json.encode(status))
+    return decoded
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

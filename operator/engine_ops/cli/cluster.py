@@ -1,0 +1,89 @@
+"""Requests in a cluster, for `engine-ops explain`. Importing it loads the Kubernetes client, which takes a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from engine_ops.api.base import GROUP
+from engine_ops.api.faults import WaitingError, faults_of
+from engine_ops.api.optimizationrequest import PLURAL, OptimizationRequestSpec
+from engine_ops.cli.explaining import Told, has_answer, tell, tell_conditions
+from engine_ops.cli.manifests import value_of
+from engine_ops.cli.printing import safe
+from engine_ops.kube.connection import Connection
+from engine_ops.kube.errors import ApiError
+from engine_ops.kube.paths import config_map_path, request_path
+
+_RESOURCES: Final = frozenset({"optreq", "optimizationrequest", PLURAL})
+
+
+def name_of(resource: str) -> str:
+    """Return the name in ``NAME`` or ``optreq/NAME``; the resource may have any of its names, also with the group.
+
+    Raises
+    ------
+    ValueError
+        If it is of another kind, or has no name.
+    """
+    kind, slash, name = resource.rpartition("/")
+    if slash and kind.lower().removesuffix(f".{GROUP}") not in _RESOURCES:
+        raise ValueError(f"{resource}: only optimizationrequests (optreq) can be explained")
+    if not name:
+        raise ValueError(f"{resource}: the name is missing")
+    return name
+
+
+async def tell_all(kubeconfig: str | None, namespace: str | None, names: Sequence[str]) -> list[Told]:
+    """Explain requests in a cluster.
+
+    Parameters
+    ----------
+    kubeconfig
+        A file; None for the usual places.
+    namespace
+        Of all of them; None for the one that the kubeconfig names.
+    names
+        Of the requests.
+
+    Raises
+    ------
+    ConnectError, ApiError, UnavailableError
+        If a request cannot be read.
+    """
+    connection = await Connection.open(kubeconfig)
+    try:
+        return [await _tell(connection, namespace or connection.namespace, name) for name in names]
+    finally:
+        await connection.close()
+
+
+async def _tell(connection: Connection, namespace: str, name: str) -> Told:
+    body = await connection.get(request_path(namespace, name))
+    status = body.get("status") or {}
+    if not has_answer(body, body["metadata"].get("generation", 0)):
+        return tell_conditions(name, status)
+    try:
+        spec = OptimizationRequestSpec.model_validate(body["spec"])
+    except ValidationError as error:
+        return Told(faults=tuple(faults_of(error, root="spec")))
+    data, result = None, status["result"]
+    try:
+        if spec.data_from is not None:
+            data_ref = spec.data_from.config_map_key_ref
+            data = await _read_key(connection, namespace, data_ref.name, data_ref.key)
+        result_ref: Mapping[str, Any] | None = status.get("resultRef")
+        if result_ref is not None:
+            result = await _read_key(connection, namespace, result_ref["name"], result_ref["key"])
+    except WaitingError as error:
+        return Told(f"{safe(name)}: {safe(error.message)}\n")
+    except ApiError as error:
+        return Told(f"{safe(name)}: what the answer is made of cannot be read: {safe(error.message)}\n")
+    return tell(name, spec, data, result)
+
+
+async def _read_key(connection: Connection, namespace: str, name: str, key: str) -> bytes:
+    config_map = await connection.get(config_map_path(namespace, name))
+    return value_of(config_map, key, f"ConfigMap {namespace}/{name}")

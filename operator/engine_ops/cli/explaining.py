@@ -1,0 +1,176 @@
+"""Why an answer is as it is: from a request, its data and its result to text."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
+from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus
+from engine_ops.cli.answering import answer_all
+from engine_ops.cli.manifests import Manifests, Request
+from engine_ops.cli.printing import format_table, safe
+from engine_ops.engine.contract import Explanation
+from engine_ops.engine.solvers import solver_for
+from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of one request.
+
+    Parameters
+    ----------
+    text
+        For standard output; empty for nothing.
+    explained
+        Whether there was an answer to explain.
+    faults
+        What is wrong with the request's spec, data or result.
+    """
+
+    text: str = ""
+    explained: bool = False
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 for an explanation, 2 where something is wrong, else 1."""
+        if self.faults:
+            return 2
+        return 0 if self.explained else 1
+
+
+def tell_manifests(manifests: Manifests) -> list[Told]:
+    """Explain every request: by the answer in its status, if there is one, else by solving it now.
+
+    Raises
+    ------
+    WorkerStartError
+        If a solver cannot be loaded.
+    """
+    stored = [_stored_result(manifests, request) for request in manifests.requests]
+    unsolved = [request for request, result in zip(manifests.requests, stored, strict=True) if result is None]
+    fresh = iter(answer_all(dataclasses.replace(manifests, requests=unsolved)))
+    told = []
+    for request, result in zip(manifests.requests, stored, strict=True):
+        if result is not None:
+            told.append(_tell_request(manifests, request, result))
+            continue
+        answered = next(fresh)
+        found = answered.status.get("result")
+        if answered.faults:
+            told.append(Told(faults=answered.faults))
+        elif found is None:
+            told.append(tell_conditions(request.name, answered.status))
+        else:
+            told.append(_tell_request(manifests, request, found))
+    return told
+
+
+def has_answer(body: Mapping[str, Any], generation: int) -> bool:
+    """Whether an object has a status whose result, or a summary of it, answers the spec of this generation."""
+    try:
+        status = OptimizationRequestStatus.model_validate(body.get("status"))
+    except ValidationError:
+        return False
+    return status.result is not None and status.observed_generation == generation
+
+
+def tell(name: str, spec: OptimizationRequestSpec, data: bytes | None, result: Mapping[str, Any] | bytes) -> Told:
+    """Explain an answer.
+
+    Parameters
+    ----------
+    name
+        Of the request.
+    spec
+        The question.
+    data
+        What ``dataFrom`` names; None where the data is inline.
+    result
+        The whole result, or its JSON as gzip.
+    """
+    try:
+        return Told(_format(name, _explain(spec, data, result)), explained=True)
+    except InvalidDataError as error:
+        return Told(faults=error.faults)
+
+
+def tell_conditions(name: str, status: Mapping[str, Any]) -> Told:
+    """Say why there is no answer, from the conditions."""
+    conditions = status.get("conditions") or ()
+    if not conditions:
+        return Told(f"{safe(name)}: no answer, and no word from the operator yet: is it running?\n")
+    rows = [[str(item.get(key, "")) for key in ("type", "status", "reason", "message")] for item in conditions]
+    table = format_table(("TYPE", "STATUS", "REASON", "MESSAGE"), rows)
+    return Told(f"{safe(name)}: no answer to explain\n\n{table}")
+
+
+def _stored_result(manifests: Manifests, request: Request) -> Mapping[str, Any] | bytes | None:
+    """Return the whole result in a manifest's status, or in the ConfigMap that it names, if it answers the spec."""
+    if request.spec is None or not has_answer(request.body, request.generation):
+        return None
+    status = request.body["status"]
+    ref = status.get("resultRef")
+    if ref is None:
+        result: Mapping[str, Any] = status["result"]
+        return result
+    try:
+        return manifests.value(request.namespace, ref["name"], ref["key"])
+    except WaitingError:
+        return None  # only a summary is here
+
+
+def _tell_request(manifests: Manifests, request: Request, result: Mapping[str, Any] | bytes) -> Told:
+    spec = request.spec
+    if spec is None:
+        raise AssertionError("a request without a valid spec has no answer")
+    data = None
+    if spec.data_from is not None:
+        ref = spec.data_from.config_map_key_ref
+        try:
+            data = manifests.value(request.namespace, ref.name, ref.key)
+        except WaitingError as error:
+            return Told(f"{safe(request.name)}: {safe(error.message)}\n")
+    return tell(request.name, spec, data, result)
+
+
+def _explain(spec: OptimizationRequestSpec, data: bytes | None, result: Mapping[str, Any] | bytes) -> Explanation:
+    path = _data_path(spec)
+    problem = (spec.data or {}) if data is None else read_json_or_yaml(data, path)
+    whole = _decompress(result) if isinstance(result, bytes) else result
+    try:
+        return solver_for(spec.type.value).explain(problem, spec.constraints or {}, whole)
+    except InvalidDataError as error:
+        roots = {"data": path, "constraints": "spec.constraints", "result": "status.result"}
+        raise InvalidDataError(rename_root(error.faults, roots)) from error
+
+
+def _data_path(spec: OptimizationRequestSpec) -> str:
+    if spec.data_from is None:
+        return "spec.data"
+    ref = spec.data_from.config_map_key_ref
+    return f"spec.dataFrom.configMapKeyRef({ref.name}/{ref.key})"
+
+
+def _format(name: str, explanation: Explanation) -> str:
+    text = safe(f"{name}: {explanation.title}") + "\n"
+    if explanation.rows:
+        text += "\n" + format_table(explanation.headers, explanation.rows)
+    if explanation.notes:
+        text += "\n" + "".join(safe(note) + "\n" for note in explanation.notes)
+    return text
+
+
+def _decompress(result: bytes) -> dict[str, Any]:
+    try:
+        text = gzip.decompress(result)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidDataError([Fault("status.resultRef", f"is not gzip: {error}")]) from error
+    return read_json(text, "status.resultRef")

@@ -1,0 +1,95 @@
+"""What the table of `engine-ops solve` says below it: each answer in a few lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from engine_ops.api.status import READY, find
+from engine_ops.cli.answering import Answered
+from engine_ops.cli.printing import format_table, safe
+
+MAX_LINES: Final = 10
+"""A longer answer is cut; -o yaml and -o json print all of it."""
+
+_HEADERS: Final = ("NAME", "TYPE", "READY", "REASON", "SOLVED-BY", "SCORE")
+
+
+def format_answers(answers: Sequence[Answered]) -> str:
+    """Return the table, as kubectl get prints it, and below it each answer in short."""
+    many_namespaces = len({answered.request.namespace for answered in answers}) > 1
+    headers = ("NAMESPACE", *_HEADERS) if many_namespaces else _HEADERS
+    rows = [
+        (answered.request.namespace, *_row(answered)) if many_namespaces else _row(answered) for answered in answers
+    ]
+    # Faults are on standard error, each in full.
+    shown = [answered for answered in answers if not answered.faults]
+    return format_table(headers, rows) + "".join("\n" + "\n".join(_short(answered)) + "\n" for answered in shown)
+
+
+def _row(answered: Answered) -> tuple[str, ...]:
+    status = answered.status
+    ready = find(status, READY) or {}
+    score = status.get("metrics", {}).get("score")
+    spec = answered.request.body.get("spec")
+    kind = spec.get("type") if isinstance(spec, dict) else None
+    return (
+        answered.request.name,
+        str(kind or ""),
+        ready.get("status", ""),
+        ready.get("reason", ""),
+        status.get("solvedBy", {}).get("name", ""),
+        "" if score is None else f"{score:g}",
+    )
+
+
+def _short(answered: Answered) -> list[str]:
+    ready = find(answered.status, READY) or {}
+    lines = [safe(f"{answered.request.name}: {ready.get('message', '')}")]
+    result, spec = answered.status.get("result"), answered.request.spec
+    if result and spec is not None:
+        details = [safe(line) for line in _DETAILS[spec.type.value](result)]
+        more = len(details) - MAX_LINES
+        lines += [f"  {line}" for line in details[:MAX_LINES]]
+        if more > 0:
+            lines.append(f"  and {more} more: -o yaml prints all")
+    return lines
+
+
+def _resource(result: Mapping[str, Any]) -> Iterator[str]:
+    types = Counter(node["type"] for node in result["nodes"] if "type" in node)
+    if types:
+        yield "nodes: " + ", ".join(f"{count} {name}" for name, count in types.items())
+    for item in result["unplacedItems"]:
+        yield f"not placed: {item['count']} {item['id']}: {item['reason']}"
+
+
+def _scheduling(result: Mapping[str, Any]) -> Iterator[str]:
+    after = result.get("estimatedLoadAfter")
+    if after is not None:
+        yield f"load after: cpu {after['cpu']:g}, memory {after['memory']:g}"
+    for placement in result.get("placements", ()):
+        yield f"{placement['taskId']}: {placement.get('nodeId') or placement['reason']}"
+
+
+def _performance(result: Mapping[str, Any]) -> Iterator[str]:
+    for container in result["containers"]:
+        parts = [
+            f"{field} {', '.join(f'{name} {amount}' for name, amount in container[field].items())}"
+            for field in ("requests", "limits")
+            if container[field]
+        ]
+        yield f"{container['name']}: {'; '.join(parts)}"
+
+
+def _free_form(_result: Mapping[str, Any]) -> Iterator[str]:
+    yield from ()
+
+
+_DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]]] = {
+    "resource": _resource,
+    "scheduling": _scheduling,
+    "performance": _performance,
+    "ml-driven": _free_form,
+}
