@@ -19,7 +19,7 @@ try:
     from engine_ops.devcluster import COMPONENTS, DevCluster, DevClusterError, ensure_binaries
     from engine_ops.devcluster.binaries import ASSETS_VARIABLE
     from engine_ops.devcluster.build import build_binaries
-    from engine_ops.devcluster.cluster import stop_cluster
+    from engine_ops.devcluster.launch import stop_cluster
 except ImportError as error:
     raise click.ClickException(f"{error}: install it with `pip install 'engine-ops[devcluster]'`") from error
 

@@ -39,7 +39,7 @@ def spawn(
     arguments : sequence of str
         The command line; the first is a path.
     log_file : Path
-        Both of its outputs are appended here.
+        Both of its outputs go here; what an earlier process wrote is dropped.
     working_directory : Path
         Where it runs.
     environment : mapping
@@ -52,7 +52,7 @@ def spawn(
     subprocess.Popen
         The process.
     """
-    with log_file.open("ab") as log:
+    with log_file.open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *arguments],
             stdin=subprocess.DEVNULL,
