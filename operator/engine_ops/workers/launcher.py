@@ -53,11 +53,9 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int:
-        """The fork server's process."""
-        if self._process is None:
-            raise RuntimeError("the fork server is not started")
-        return self._process.pid
+    def pid(self) -> int | None:
+        """The fork server's process; None before the start."""
+        return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
         """Start it, and wait until everything is loaded.

@@ -21,8 +21,8 @@ class WorkerPool:
     niceness, memory_limit_bytes, recycle_after, recycle_above_bytes
         See `engine_ops.workers.process_pool.ProcessPool`.
     preload
-        More modules (``package.module``) to load, or functions to call (``package.module:function``), before workers
-        are forked.
+        Modules to load (``package.module``), or functions to call (``package.module:function``), before workers are
+        forked; every solver by default.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class WorkerPool:
         memory_limit_bytes: int = 2**30,
         recycle_after: int = 1000,
         recycle_above_bytes: int | None = None,
-        preload: tuple[str, ...] = (),
+        preload: tuple[str, ...] = SOLVE.preload,
     ) -> None:
         self.processes = ProcessPool(
-            dataclasses.replace(SOLVE, preload=SOLVE.preload + preload),
+            dataclasses.replace(SOLVE, preload=preload),
             size,
             niceness=niceness,
             memory_limit_bytes=memory_limit_bytes,

@@ -102,8 +102,9 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
 
     @property
     def forkserver_pid(self) -> int | None:
-        """The process of the fork server; None while there is none."""
-        return None if self._launcher is None else self._launcher.pid
+        """The process of the fork server, be it loading still; None while there is none."""
+        launcher = self._starting or self._launcher
+        return None if launcher is None else launcher.pid
 
     async def start(self) -> None:
         """Start the fork server, and wait until it has loaded what workers need.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import logging
 import math
@@ -37,8 +36,7 @@ class ResultTooLargeError(Exception):
 def load_solvers() -> None:
     """Load every solver, so that workers forked afterwards have them."""
     for request_type in TYPES:
-        with contextlib.suppress(ModuleNotFoundError):  # not written yet
-            solver_for(request_type)
+        solver_for(request_type)
 
 
 def ignore_improved(_encode: Callable[[], Solved | None]) -> None:
