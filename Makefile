@@ -45,7 +45,7 @@ lint: $(READY)  ## Check style, types, layers and that generated files are up to
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/engine-ops crds --check crds --check-docs docs/api-reference.md
+	@$(BIN)/engine-ops crds --check crds --docs docs/api-reference.md
 
 format: $(READY)  ## Format the code.
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
