@@ -1,4 +1,4 @@
-"""The pool with real processes: kill, time-out, memory, cancellation, order, and nothing left behind."""
+"""The pool with real processes: kill, time-out, memory, cancellation, order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -20,7 +17,7 @@ import uvloop
 from test_workers_solve import failed, solved, trial
 
 from engine_ops.api.reasons import Reason
-from engine_ops.workers.errors import PoolClosedError, WorkerDiedError, WorkerStartError, WorkerTimeoutError
+from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Solved, SolveTask
 from engine_ops.workers.pool import WorkerPool
@@ -392,106 +389,3 @@ def test_the_pool_recovers_from_the_death_of_its_fork_server(tmp_path: Path, cap
 
     run(main())
     assert "the fork server ended unasked" in caplog.text
-
-
-def test_closing_leaves_no_process_and_fails_what_is_not_done(tmp_path: Path) -> None:
-    async def main() -> None:
-        pool = pool_of(2)
-        await pool.start()
-        async with climbing(pool, tmp_path) as (call, pid, _):
-            child = subprocess.Popen([sys.executable, "-c", "pass"])  # noqa: ASYNC220 -- the wait is short
-            workers, server = pool.processes.worker_pids, pool.processes.forkserver_pid
-            assert server is not None
-            assert pid in workers
-            await pool.close()
-            assert not any(alive(process) for process in (*workers, server))
-            with pytest.raises(PoolClosedError):
-                await call
-            with pytest.raises(PoolClosedError):
-                await pool.run(trial({}), timeout_seconds=1)
-            await pool.close()
-            # Somebody else's child is not ours to reap.
-            assert child.wait() == 0
-
-    run(main())
-
-
-def test_closing_while_it_loads_leaves_no_process() -> None:
-    async def main() -> None:
-        pool = pool_of(1)
-        starting = asyncio.create_task(pool.start())
-        await until(lambda: pool.processes.forkserver_pid, "the fork server runs")
-        server = pool.processes.forkserver_pid
-        assert server is not None
-        await pool.close()
-        with pytest.raises(WorkerStartError, match="closed"):
-            await starting
-        assert not alive(server)
-
-    run(main())
-
-
-def test_cancelling_the_start_leaves_no_process() -> None:
-    async def main() -> None:
-        pool = pool_of(1)
-        starting = asyncio.create_task(pool.start())
-        await until(lambda: pool.processes.forkserver_pid, "the fork server runs")
-        server = pool.processes.forkserver_pid
-        assert server is not None
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
-        assert not alive(server)
-
-    run(main())
-
-
-@pytest.mark.parametrize("entry", ["no_such_module", "engine_ops.workers.solve:no_such_function"])
-def test_what_cannot_be_loaded_is_said_at_the_start(entry: str) -> None:
-    async def main() -> None:
-        pool = WorkerPool(1, preload=(entry,))
-        with pytest.raises(WorkerStartError, match="no_such"):
-            await pool.start()
-        with pytest.raises(PoolClosedError):
-            await pool.run(trial({}), timeout_seconds=1)
-
-    run(main())
-
-
-PARENT = """
-    import asyncio, sys
-    from test_workers_solve import trial
-    from engine_ops.workers.pool import WorkerPool
-
-    async def main():
-        pool = WorkerPool(2, preload=("test_workers_solve:register",))
-        await pool.start()
-        asyncio.create_task(pool.run(trial({"do": "climb", "reached": sys.argv[1]}), timeout_seconds=600))
-        while len(pool.processes.worker_pids) < 2:
-            await asyncio.sleep(0.01)
-        print(pool.processes.forkserver_pid, *pool.processes.worker_pids, flush=True)
-        await asyncio.sleep(600)
-
-    asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_everything_ends_with_the_parent_however_it_ends(stop: signal.Signals, tmp_path: Path) -> None:
-    reached = tmp_path / "reached"
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PARENT), str(reached)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=Path(__file__).parent,
-    ) as parent:
-        assert parent.stdout is not None
-        pids = [int(word) for word in parent.stdout.readline().split()]
-        assert len(pids) == 3
-        busy = asyncio.run(pid_in(reached))
-        assert busy in pids
-        assert all(running(pid) for pid in pids)
-        parent.send_signal(stop)
-        parent.wait()
-    asyncio.run(until(lambda: not any(running(pid) for pid in pids), "all processes are gone"))

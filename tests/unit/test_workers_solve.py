@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -90,6 +92,22 @@ class TrialSolver:
 
     def quit(self, data: Mapping[str, Any], _constraints: object, _budget: Budget, _report: Report) -> Answer:
         os._exit(int(data["code"]))
+
+    def beget(self, data: Mapping[str, Any], _constraints: object, _budget: Budget, _report: Report) -> Answer:
+        """Start a process; work until killed, or leave it behind with this worker's socket."""
+        if data.get("fork"):
+            pid = os.fork()
+            if pid == 0:
+                os.setpgid(0, 0)
+                time.sleep(600)
+                os._exit(0)
+        else:
+            pid = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
+        Path(data["reached"]).write_text(str(pid), encoding="ascii")
+        if "code" in data:
+            os._exit(int(data["code"]))
+        while True:
+            time.sleep(0.01)
 
     def size(self, data: Mapping[str, Any], _constraints: object, _budget: Budget, report: Report) -> Answer:
         text = "ab" * (int(data["bytes"]) // 2)
