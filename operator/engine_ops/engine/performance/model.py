@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engine_ops.api.base import ApiModel
 from engine_ops.api.quantity import Amount
@@ -12,7 +12,19 @@ from engine_ops.api.quantity import Amount
 MAX_SAMPLES = 200_000
 MAX_CONTAINERS = 1_000
 
-Series = Annotated[tuple[Amount, ...], Field(min_length=1, max_length=MAX_SAMPLES)]
+_T = TypeVar("_T")
+
+
+def _not_empty(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
+# pydantic's own minimum counts only the valid items of a tuple: a bad one would be two faults.
+_NOT_EMPTY = AfterValidator(_not_empty)
+
+Series = Annotated[tuple[Amount, ...], Field(max_length=MAX_SAMPLES), _NOT_EMPTY]
 Quantile = Annotated[float, Field(gt=0, le=1)]
 LimitRule = Literal["none", "request", "peak"]
 
@@ -48,7 +60,7 @@ class ContainerSamples(ApiModel):
     """What it has now."""
 
 
-Containers = Annotated[tuple[ContainerSamples, ...], Field(min_length=1, max_length=MAX_CONTAINERS)]
+Containers = Annotated[tuple[ContainerSamples, ...], Field(max_length=MAX_CONTAINERS), _NOT_EMPTY]
 
 
 class Samples(ApiModel):

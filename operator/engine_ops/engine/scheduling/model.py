@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine_ops.api.base import ApiModel
 from engine_ops.api.quantity import Amount
-from engine_ops.engine.scheduling.rules import Affinity, Labels, Taint, Toleration, TopologySpreadConstraint
+from engine_ops.engine.scheduling.rules import Affinity, Labels, NotEmpty, Taint, Toleration, TopologySpreadConstraint
 
 MAX_TASKS = 100_000
 MAX_NODES = 20_000
@@ -86,9 +86,9 @@ class SchedulingData(ApiModel):
 
     task: Task | None = None
     """One task; not with ``tasks``."""
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1, max_length=MAX_TASKS)] | None = None
+    tasks: Annotated[tuple[Task, ...], Field(max_length=MAX_TASKS), NotEmpty] | None = None
     """Many tasks; not with ``task``."""
-    nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_NODES)]
+    nodes: Annotated[tuple[Node, ...], Field(max_length=MAX_NODES), NotEmpty]
     """The nodes."""
 
 

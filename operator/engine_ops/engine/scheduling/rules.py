@@ -5,15 +5,28 @@ The shapes and their rules are those of ``k8s.io/api/core/v1``, without the part
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engine_ops.api.base import ApiModel
 
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[str, Field(max_length=253)]
 Labels = dict[LabelKey, LabelValue]
+
+_T = TypeVar("_T")
+
+
+def _not_empty(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
+# pydantic's own minimum counts only the valid items of a tuple: a bad one would be two faults.
+NotEmpty = AfterValidator(_not_empty)
+"""For a tuple with at least one item."""
 
 HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 """Taints with these effects keep a task away; PreferNoSchedule only lowers the node's score."""
@@ -99,7 +112,7 @@ class NodeSelectorTerm(ApiModel):
 class NodeSelector(ApiModel):
     """Alternatives: one of the terms must hold."""
 
-    node_selector_terms: Annotated[tuple[NodeSelectorTerm, ...], Field(min_length=1)]
+    node_selector_terms: Annotated[tuple[NodeSelectorTerm, ...], NotEmpty]
     """The alternatives."""
 
 
