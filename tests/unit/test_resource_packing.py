@@ -282,3 +282,20 @@ def test_extreme_amounts_do_not_overflow() -> None:
     items = [{"id": "a", "cpu": 1, "memory": largest // 2, "count": 500_000}]
     answer = solve({"items": items, "nodeCapacity": {"cpu": 1e12, "memory": largest}}, steps=5)
     assert answer.result["nodeCount"] == answer.result["lowerBound"] == 250_000
+
+
+@pytest.mark.parametrize("k", [1, 2, 13])
+def test_the_search_improves_what_the_greedy_left(k: int) -> None:
+    items = [
+        {"id": str(n), "cpu": 20 + (n * n * k * 7 + 13 * n) % 61, "memory": 10 + (n * 17 * k) % 53} for n in range(60)
+    ]
+    data = {"items": items, "nodeCapacity": {"cpu": 150, "memory": 150}}
+    first, last = solve(data, steps=0), solve(data, steps=1000)
+    assert last.result["nodeCount"] == last.result["lowerBound"] < first.result["nodeCount"]
+    assert last.algorithm.endswith("+exchange")
+
+
+def test_one_scarce_resource_is_filled_exactly() -> None:
+    items = [{"id": str(size), "cpu": size, "memory": 0, "count": 10} for size in (60, 50, 45, 40, 30, 25)]
+    answer = solve({"items": items, "nodeCapacity": {"cpu": 100, "memory": "1Gi"}}, steps=0)
+    assert answer.result["nodeCount"] == answer.result["lowerBound"]

@@ -13,7 +13,7 @@ from engine_ops.engine.resource.packing import Packing
 from engine_ops.engine.resource.problem import IntArray, Problem
 
 _SHARPNESS = 8.0
-_PRECISION = 256  # The number of admitted items is searched down to one part in so many.
+_PRECISION = 64  # The number of admitted items is searched down to one part in so many.
 
 
 def admissions(problem: Problem) -> Iterator[Packing]:

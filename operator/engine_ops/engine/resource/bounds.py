@@ -38,11 +38,15 @@ class Row:
         The exact sum over all items, at least 1.
     capacity
         (T,) of one node of each type.
+    dimension, divisor
+        Of the plain sum of one resource: which one, and what its amounts are divided by.
     """
 
     name: str
     demand: int
     capacity: tuple[int, ...]
+    dimension: int | None = None
+    divisor: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +87,28 @@ def lower_bound(problem: Problem, counts: IntArray) -> Bound:
     return best
 
 
+def resource_prices(problem: Problem, counts: IntArray) -> FloatArray:
+    """Price resources as the cheapest fractional nodes for the items would: the dual of the sums' linear program.
+
+    Parameters
+    ----------
+    counts
+        (G,) how many items of each group are to be packed, not all 0.
+
+    Returns
+    -------
+    FloatArray
+        (D,) cost of one unit of each resource; 0 where there is plenty of it.
+    """
+    present = np.flatnonzero(counts)
+    rows = list(_sum_rows(problem, present, counts[present]))
+    prices = np.zeros(len(problem.resources))
+    for row, multiplier in zip(rows, _multipliers(problem, rows).tolist(), strict=True):
+        if row.dimension is not None:
+            prices[row.dimension] += multiplier / row.demand / row.divisor
+    return prices
+
+
 def _largest_item(problem: Problem, present: IntArray) -> Bound:
     """Every item needs a node of a type that it fits."""
     cost = np.array(problem.cost, dtype=object)
@@ -108,7 +134,7 @@ def _sum_rows(problem: Problem, present: IntArray, counts: IntArray) -> Iterator
             # No sum of multiples of the divisor reaches into the rest of the capacity.
             capacity = np.where(types, problem.capacity[:, place] // divisor, 0)
             label = f"the sum of {name}" if name != PODS else "the number of items a node"
-            yield Row(label, demand, tuple(capacity.tolist()))
+            yield Row(label, demand, tuple(capacity.tolist()), place, divisor)
 
 
 def _function_rows(problem: Problem, present: IntArray, counts: IntArray) -> Iterator[Row]:

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 
 from engine_ops.engine.resource.admission import admissions
 from engine_ops.engine.resource.balanced import balanced
+from engine_ops.engine.resource.bounds import resource_prices
 from engine_ops.engine.resource.first_fit_decreasing import first_fit_decreasing
 from engine_ops.engine.resource.packing import Packing, cheapen, value_of
 from engine_ops.engine.resource.problem import Problem
 from engine_ops.engine.resource.subset_sum import minimum_bin_slack
 
 _SHARPNESS = (8.0, 2.0, 32.0, 4.0, 16.0)
+# Large items first, where a sample of the groups is all that one node sees.
+_FOR_MANY_GROUPS = (2.0, 8.0, 4.0)
+_MANY_GROUPS = 768
 _ENOUGH_STEPS = 5_000  # Choices of `balanced` after which no further variant is begun: some 0.3 s. Not a clock, so
 # that the same request has the same first answer everywhere.
 _SINGLE_TYPES = 3
@@ -58,13 +62,16 @@ def _all(problem: Problem) -> Iterator[tuple[str, Packing]]:
     holds_all = [kind for kind in range(types) if types > 1 and bool(problem.fits[:, kind].all())]
     # Fleets of one type: sometimes simpler is cheaper.
     fleets = [None, *([kind] for kind in _by_price(problem, holds_all)[:_SINGLE_TYPES])]
-    for sharpness in _SHARPNESS:
+    pricings = [None] if types == 1 else [resource_prices(problem, problem.count), None]
+    for sharpness in _FOR_MANY_GROUPS if len(problem.count) > _MANY_GROUPS else _SHARPNESS:
         for kinds in fleets:
-            if done >= _ENOUGH_STEPS:
-                return
-            packing, steps = balanced(problem, problem.count, sharpness=sharpness, kinds=kinds)
-            done += steps
-            yield "balanced-fill", packing
+            # Prices compare types: there is nothing to compare in a fleet of one type.
+            for prices in pricings if kinds is None else [None]:
+                if done >= _ENOUGH_STEPS:
+                    return
+                packing, steps = balanced(problem, problem.count, sharpness=sharpness, kinds=kinds, prices=prices)
+                done += steps
+                yield "balanced-fill", packing
 
 
 def _by_price(problem: Problem, kinds: list[int]) -> list[int]:

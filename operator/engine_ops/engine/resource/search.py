@@ -18,7 +18,10 @@ from engine_ops.engine.resource.packing import (
 from engine_ops.engine.resource.problem import FloatArray, IntArray, Problem
 from engine_ops.engine.resource.swaps import Exchange
 
-_PATIENCE = 400  # Steps without a lighter outside before another part of the packing is ruined.
+# Steps without a lighter outside before another part of the packing is ruined. With one type, removing one node or
+# another is much the same and the exchanges matter; with several, what is removed and put in its place matters.
+_PATIENCE = 400
+_PATIENCE_WITH_TYPES = 100
 _RANK_BASE = 64.0  # What one item of a priority outweighs of the next lower one.
 
 
@@ -86,10 +89,11 @@ def _attempt(
     lightest = float(exchange.left @ weight)
     least = left_by_priority(problem, start.left)
     waited = 0
-    while waited < _PATIENCE and steps.next():
+    patience = _PATIENCE if len(problem.cost) == 1 else _PATIENCE_WITH_TYPES
+    while waited < patience and steps.next():
         if not exchange.step():
             # Every node rests, or nothing fits anywhere: only time changes the former.
-            waited += _PATIENCE // 20
+            waited += patience // 20
         now = float(exchange.left @ weight)
         waited += 1
         if now < lightest:
