@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine_ops.devcluster import DevCluster, state
-from engine_ops.devcluster.binaries import ASSETS_VARIABLE, Binaries, ensure_binaries
+from engine_ops.devcluster.binaries import ASSETS_VARIABLE, Binaries
 
 _DEADLINE_SECONDS = 60.0
 
@@ -36,9 +36,9 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="session")
-def binaries() -> Binaries:
-    return ensure_binaries(lambda line: print(line, file=sys.__stderr__))
+@pytest.fixture
+def binaries(devcluster_binaries: Binaries) -> Binaries:
+    return devcluster_binaries
 
 
 @pytest.fixture

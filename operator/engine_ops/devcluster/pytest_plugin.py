@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import uuid
@@ -13,7 +14,7 @@ from typing import Protocol
 
 import pytest
 
-from engine_ops.devcluster.binaries import COMPONENTS, ensure_binaries
+from engine_ops.devcluster.binaries import COMPONENTS, Binaries, ensure_binaries
 from engine_ops.devcluster.cluster import DevCluster
 
 
@@ -26,16 +27,23 @@ class Kubectl(Protocol):
         """Run kubectl."""
 
 
-def _report(line: str) -> None:
-    # Past pytest's capturing: a build of nine minutes must not look like a hang.
-    print(line, file=sys.__stderr__, flush=True)
+@pytest.fixture(scope="session")
+def devcluster_binaries(pytestconfig: pytest.Config) -> Binaries:
+    """Find the control plane's binaries, or build them, with progress on the terminal."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def report(line: str) -> None:
+        # Past pytest's capturing: a build of nine minutes must not look like a hang.
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+    return ensure_binaries(report)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[DevCluster]:
+def cluster(devcluster_binaries: Binaries) -> Iterator[DevCluster]:
     """Start a cluster with every component for the whole session. Tests keep to their own namespace."""
-    binaries = ensure_binaries(_report)
-    with DevCluster.start(components=COMPONENTS, binaries=binaries) as started:
+    with DevCluster.start(components=COMPONENTS, binaries=devcluster_binaries) as started:
         yield started
 
 
