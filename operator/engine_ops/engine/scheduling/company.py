@@ -23,28 +23,29 @@ class Presence:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self.nodes: BoolArray = np.zeros(len(topology.domain_of), bool)
-        """Whether each node's domain holds one."""
-        self.absent: BoolArray = np.ones(len(topology.domain_of), bool)
-        """The opposite, kept because it is what anti-affinity asks for."""
         self.any = False
-        """Whether any such task is in any domain."""
+        """Whether any such task is in any domain. The masks exist from the first on: most never come to it."""
+        self.nodes: BoolArray
+        """Whether each node's domain holds one."""
+        self.absent: BoolArray
+        """The opposite, kept because it is what anti-affinity asks for."""
 
     def reset(self) -> None:
         """Forget every placed task."""
-        self.nodes[:] = False
-        self.absent[:] = True
         self.any = False
 
     def add(self, node: int, _amount: float) -> None:
         """Take note of a task placed on ``node``."""
         domain = int(self._topology.domain_of[node])
-        if domain < 0 or self.nodes[node]:
+        if domain < 0 or (self.any and self.nodes[node]):
             return
+        if not self.any:
+            self.nodes = np.zeros(len(self._topology.domain_of), bool)
+            self.absent = np.ones(len(self._topology.domain_of), bool)
+            self.any = True
         members = self._topology.members[domain]
         self.nodes[members] = True
         self.absent[members] = False
-        self.any = True
 
 
 class Counts:
@@ -98,7 +99,7 @@ class SpreadCounts:
     def __init__(self, topology: Topology, eligible: BoolArray) -> None:
         self.topology = topology
         self.eligible = eligible
-        self.checks: list[SpreadCheck] = []
+        self.checks: dict[tuple[bool, int, int], SpreadCheck] = {}
         """Who wants to know."""
         domains = np.zeros(len(topology.members), bool)
         domains[topology.domain_of[eligible & topology.has_key]] = True
@@ -111,12 +112,22 @@ class SpreadCounts:
         """Tasks in the emptiest of them."""
         self._at_least = self.domain_count
 
+    def check(self, *, self_match: bool, max_skew: int, min_domains: int) -> SpreadCheck:
+        """Return the check of a constraint, one for all that are alike."""
+        key = (self_match, max_skew, min_domains)
+        found = self.checks.get(key)
+        if found is None:
+            found = self.checks[key] = SpreadCheck(
+                self, self_match=self_match, max_skew=max_skew, min_domains=min_domains
+            )
+        return found
+
     def reset(self) -> None:
         """Forget every placed task."""
         self.counts[:] = 0
         self.least = 0
         self._at_least = self.domain_count
-        for check in self.checks:
+        for check in self.checks.values():
             check.refresh()
 
     def add(self, node: int, _amount: float) -> None:
@@ -131,10 +142,10 @@ class SpreadCounts:
                 counts = self.counts[self._domains]
                 self.least = int(counts.min())
                 self._at_least = int((counts == self.least).sum())
-                for check in self.checks:
+                for check in self.checks.values():
                     check.refresh()
                 return
-        for check in self.checks:
+        for check in self.checks.values():
             check.refresh_domain(domain)
 
 
@@ -158,7 +169,6 @@ class SpreadCheck:
         self.nodes: BoolArray = np.zeros(len(counts.eligible), bool)
         """Whether each node passes; one without the label never does."""
         self.has_key = counts.topology.has_key
-        counts.checks.append(self)
         self.refresh()
 
     def refresh(self) -> None:
@@ -196,5 +206,7 @@ class Companions:
         """Return the nodes that pass."""
         if self._self_match and not any(presence.any for presence in self._presences):
             return self._has_keys
+        if not all(presence.any for presence in self._presences):
+            return np.zeros(len(self._has_keys), bool)
         found: BoolArray = np.logical_and.reduce([presence.nodes for presence in self._presences])
         return found

@@ -207,9 +207,7 @@ class Rulebook:
                 hard = self._told_by(("hard spread", *key), counted, partial(SpreadCounts, topology, eligible))
                 self_match = group in self._groups.chosen(selector)
                 floor = constraint.min_domains or 1
-                rule.spread.append(
-                    SpreadCheck(hard, self_match=self_match, max_skew=constraint.max_skew, min_domains=floor)
-                )
+                rule.spread.append(hard.check(self_match=self_match, max_skew=constraint.max_skew, min_domains=floor))
 
     def _add_affinity(self, rule: Rule, terms: _Terms, group: int) -> None:
         if not terms.affinity:

@@ -1,9 +1,10 @@
 """Better answers when tasks are left over: the same pass in other orders.
 
 The first pass takes the tasks by priority and then as given, as kube-scheduler would. Where that leaves tasks out, the
-next passes take large tasks, and tasks with few nodes to go to, first; after that the tasks that were left out move
-ahead of their peers (squeaky wheel optimisation, Joslin and Clements, JAIR 10, 1999). A task of a lower priority never
-moves ahead of one of a higher priority.
+next passes take small tasks first (many fit where few large ones would), then large ones (they no longer fit once the
+small ones are spread), then those with few nodes to go to; after that the tasks that were left out move ahead of their
+peers (squeaky wheel optimisation, Joslin and Clements, JAIR 10, 1999). A task of a lower priority never moves ahead of
+one of a higher priority.
 """
 
 from __future__ import annotations
@@ -98,7 +99,11 @@ def _sizes(problem: Problem) -> list[float]:
 def _order(
     problem: Problem, step: int, urgency: Sequence[float], size: Sequence[float], choices: Sequence[int]
 ) -> list[int]:
-    def by_size(task: int) -> tuple[float, ...]:
+    def smallest(task: int) -> tuple[float, ...]:
+        number = problem.class_of[task]
+        return (-problem.tasks[task].priority, size[number], choices[number])
+
+    def largest(task: int) -> tuple[float, ...]:
         number = problem.class_of[task]
         return (-problem.tasks[task].priority, -size[number], choices[number])
 
@@ -110,5 +115,6 @@ def _order(
         number = problem.class_of[task]
         return (-problem.tasks[task].priority, -urgency[task], -size[number], choices[number])
 
-    key = by_size if step < 2 else by_choices if step < 4 else by_urgency
+    plans = (smallest, largest, by_choices)
+    key = plans[step // 2] if step < 2 * len(plans) else by_urgency
     return sorted(range(len(problem.tasks)), key=key)

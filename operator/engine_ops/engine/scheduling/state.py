@@ -146,7 +146,8 @@ class State:
         ):
             failed = np.zeros(self._size, bool)
             for presence in presences:
-                failed |= presence.nodes
+                if presence.any:
+                    failed |= presence.nodes
             yield reason, left & failed
             left &= ~failed
 
@@ -157,11 +158,10 @@ class State:
             feasible &= check.nodes
         if rule.companions is not None:
             feasible &= rule.companions.nodes()
-        for presence in rule.avoided:
-            feasible &= presence.absent
-        for presence in rule.avoiding:
-            if presence.any:
-                feasible &= presence.absent
+        for presences in (rule.avoided, rule.avoiding):
+            for presence in presences:
+                if presence.any:
+                    feasible &= presence.absent
 
     def _fit(self, task_class: TaskClass, strategy: Strategy) -> tuple[BoolArray, FloatArray]:
         """Which nodes have room, and their scores in grains; kept while tasks of one size follow each other."""
