@@ -385,7 +385,8 @@ class DevCluster:
                         f"{len(waiting)} of {count} nodes are not Ready after {timeout_seconds:.0f} s, "
                         f"such as {min(waiting)}: is kwok running?"
                     )
-                time.sleep(_POLL_SECONDS)
+                # A list of a thousand nodes is two megabytes: asked for too often, it would slow down kwok itself.
+                time.sleep(_POLL_SECONDS * (1 + count / 50))
         return names
 
     def wait(self) -> None:
