@@ -389,3 +389,27 @@ def test_the_pool_recovers_from_the_death_of_its_fork_server(tmp_path: Path, cap
 
     run(main())
     assert "the fork server ended unasked" in caplog.text
+
+
+def test_each_task_that_dies_with_the_fork_server_keeps_its_own_best_answer() -> None:
+    async def main() -> None:
+        async with pool_of(2) as pool:
+            arrived: list[Solved] = []
+            calls = [
+                asyncio.create_task(
+                    pool.run(
+                        trial({"do": "climb", "objective": objective}, search_seconds=60.0),
+                        timeout_seconds=60,
+                        on_incumbent=arrived.append,
+                    )
+                )
+                for objective in (1, 2)
+            ]
+            await until(lambda: len(arrived) == 2, "both have a first answer")
+            assert pool.processes.forkserver_pid is not None
+            os.kill(pool.processes.forkserver_pid, signal.SIGKILL)
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            bests = [error.incumbent for error in errors if isinstance(error, WorkerDiedError)]
+            assert [best.objective for best in bests if best is not None] == [1, 2]
+
+    run(main())

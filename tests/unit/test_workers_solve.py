@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import queue
 import resource
 import subprocess
 import sys
@@ -308,8 +309,8 @@ class TestThrottle:
         assert sent == []
 
     def test_an_error_of_the_builder_is_logged_and_costs_one_value(self, caplog: pytest.LogCaptureFixture) -> None:
-        sent: list[int] = []
-        throttle: Throttle[int] = Throttle(sent.append, interval_seconds=0)
+        sent: queue.Queue[int] = queue.Queue()
+        throttle: Throttle[int] = Throttle(sent.put, interval_seconds=0.01)
 
         def broken() -> int:
             raise ZeroDivisionError("no answer")
@@ -317,7 +318,7 @@ class TestThrottle:
         with caplog.at_level(logging.ERROR):
             throttle.offer(broken)
         assert "no answer" in caplog.text
-        while not sent:
-            throttle.offer(lambda: 3)
+        throttle.offer(lambda: 3)
+        assert sent.get(timeout=10) == 3
         throttle.finish()
-        assert sent == [3]
+        assert sent.empty()

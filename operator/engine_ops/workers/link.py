@@ -146,6 +146,12 @@ class WorkerLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(frame)
 
+    def fail(self, error: Exception | None) -> None:
+        """End the task that it is at, if there is one; with None nobody waits for it any more."""
+        job, self.job = self.job, None
+        if job is not None and error is not None:
+            job.fail(error)
+
     def hang_up(self) -> None:
         """Close the socket: an idle worker then ends by itself."""
         if self._transport is not None:
