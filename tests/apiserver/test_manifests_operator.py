@@ -3,31 +3,137 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
-from operator_process import OperatorProcess
+import pytest
+import yaml
+from manifest_files import MANIFESTS, namespaced_overlay, rendered
+from operator_process import OperatorProcess, StartOperator
 
+from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
 
-REQUEST = """
-apiVersion: engineops.dev/v1alpha1
-kind: OptimizationRequest
-metadata: {name: shop}
-spec:
-  type: scheduling
-  searchSeconds: 0
-  data:
-    task: {id: web, cpuRequired: 20, memoryRequired: 30}
-    nodes:
-      - {id: node-a, cpuLoad: 90, memoryLoad: 40}
-      - {id: node-b, cpuLoad: 35, memoryLoad: 50}
-"""
+SAMPLE_REASONS = {
+    "api-right-size": "Solved",
+    "backup-node": "Solved",
+    "checkout-right-size": "Solved",
+    "gpu-batch": "Unplaceable",
+    "invoice-run": "Solved",
+    "report-run": "Unplaceable",
+    "tasks-on-nodes": "Solved",
+    "web-shop": "Solved",
+    "web-shop-next-year": "Suspended",
+    "web-shop-sale": "Solved",
+    "web-shop-staging": "Solved",
+    "worker-replicas-tonight": "NoPlugin",
+}
 
 
-def test_answers_a_request_with_the_rights_of_its_service_account(
+def apply_samples(kubectl: Kubectl, namespace: str) -> None:
+    for path in sorted((MANIFESTS / "samples").glob("*.yaml")):
+        if path.name != "optimizerplugin.yaml":  # cluster-scoped: it would outlive the test
+            kubectl("apply", "-n", namespace, "-f", str(path))
+
+
+def ready_of(request: dict[str, Any]) -> str | None:
+    for condition in request.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready":
+            return str(condition["reason"])
+    return None
+
+
+@pytest.mark.usefixtures("operator")
+def test_every_sample_is_answered_with_the_rights_of_the_service_account(kubectl: Kubectl, namespace: str) -> None:
+    apply_samples(kubectl, namespace)
+    for name, reason in SAMPLE_REASONS.items():
+        wanted = f'--for=jsonpath={{.status.conditions[?(@.type=="Ready")].reason}}={reason}'
+        kubectl("wait", "-n", namespace, f"optreq/{name}", wanted, "--timeout=45s")
+    found = json.loads(kubectl("get", "optreq", "-n", namespace, "-o", "json").stdout)["items"]
+    assert {request["metadata"]["name"]: ready_of(request) for request in found} == SAMPLE_REASONS
+
+
+def test_a_large_result_and_its_event_need_no_more_rights(
     operator: OperatorProcess, kubectl: Kubectl, namespace: str
 ) -> None:
-    kubectl("apply", "-n", namespace, "-f", "-", stdin=REQUEST)
-    kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=30s", "optreq/shop")
-    answered = json.loads(kubectl("get", "-n", namespace, "optreq/shop", "-o", "json").stdout)
-    assert answered["status"]["result"]["nodeId"] == "node-b"
+    # Over 32 KiB, the result goes to a ConfigMap (create and patch); an infeasible request is worth an Event.
+    items = [{"id": f"deployment-{number:04d}", "cpu": 1, "memory": "1Gi"} for number in range(1500)]
+    items.append({"id": "too-big", "cpu": 64, "memory": "1Gi"})
+    spec: dict[str, Any] = {
+        "type": "resource",
+        "searchSeconds": 0,
+        "data": {"items": items, "nodeCapacity": {"cpu": 4, "memory": "8Gi"}},
+    }
+    request = {"apiVersion": "engineops.dev/v1alpha1", "kind": "OptimizationRequest", "metadata": {"name": "large"}}
+    kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=json.dumps({**request, "spec": spec}))
+    kubectl("wait", "-n", namespace, "optreq/large", "--for=condition=Stalled", "--timeout=30s")
+    status = json.loads(kubectl("get", "-n", namespace, "optreq/large", "-o", "json").stdout)["status"]
+    kubectl("get", "-n", namespace, f"configmap/{status['resultRef']['name']}")
+    selected = "--field-selector=regarding.name=large"
+    kubectl("wait", "-n", namespace, "events.events.k8s.io", selected, "--for=create", "--timeout=20s")
+    # The small answer that follows makes the ConfigMap stale (delete).
+    spec["data"]["items"] = items[:2]
+    kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=json.dumps({**request, "spec": spec}))
+    kubectl("wait", "-n", namespace, "optreq/large", "--for=condition=Ready", "--timeout=30s")
+    kubectl("wait", "-n", namespace, f"configmap/{status['resultRef']['name']}", "--for=delete", "--timeout=20s")
+    assert "orbidden" not in operator.stderr
+
+
+def test_a_request_deletes_itself_with_the_rights_of_the_service_account(
+    operator: OperatorProcess, kubectl: Kubectl, namespace: str
+) -> None:
+    request = yaml.safe_load((MANIFESTS / "samples" / "ttl-after-finished.yaml").read_text())
+    request["spec"]["ttlSecondsAfterFinished"] = 0
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(request))
+    kubectl("wait", "-n", namespace, "optreq/backup-node", "--for=delete", "--timeout=30s")
     assert operator.stop() == 0
+
+
+def test_the_namespaced_overlay_gives_enough_for_its_namespace(
+    cluster: DevCluster, kubectl: Kubectl, namespace: str, start_operator: StartOperator, tmp_path: Path
+) -> None:
+    overlay = namespaced_overlay(tmp_path, namespace)
+    kubectl("apply", "--server-side", "-k", str(overlay))
+    kubeconfig = cluster.service_account_kubeconfig(namespace, "engine-ops", tmp_path / "kubeconfig")
+    # Without --namespace it asks for rights in all namespaces, which it does not have.
+    everywhere = start_operator(kubeconfig=kubeconfig, namespaces=(), wait=False)
+    assert everywhere.wait_for_exit() == 1
+    assert "lacks rights in all namespaces" in everywhere.stderr
+    start_operator(kubeconfig=kubeconfig)
+    kubectl("apply", "-n", namespace, "-f", str(MANIFESTS / "samples" / "resource-from-config-map.yaml"))
+    kubectl("wait", "-n", namespace, "optreq/web-shop-staging", "--for=condition=Ready", "--timeout=30s")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "named"),
+    [
+        ("watch", "optimizationrequests", "watch optimizationrequests.engineops.dev"),
+        ("patch", "optimizationrequests/status", "patch optimizationrequests/status.engineops.dev"),
+        ("get", "configmaps", "get configmaps"),
+        ("create", "events", "create events.events.k8s.io"),
+        ("update", "leases", "update leases.coordination.k8s.io"),
+    ],
+)
+def test_the_operator_names_the_right_that_it_lacks(
+    cluster: DevCluster,
+    kubectl: Kubectl,
+    namespace: str,
+    start_operator: StartOperator,
+    tmp_path: Path,
+    verb: str,
+    resource: str,
+    named: str,
+) -> None:
+    objects = rendered(kubectl, namespaced_overlay(tmp_path, namespace))
+    for role in (document for document in objects if document["kind"] == "Role"):
+        for rule in role["rules"]:
+            if resource in rule["resources"]:
+                rule["verbs"].remove(verb)
+        role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
+    rights = [document for document in objects if document["kind"] in {"Role", "RoleBinding", "ServiceAccount"}]
+    kubectl("apply", "-f", "-", stdin="---\n".join(json.dumps(document) + "\n" for document in rights))
+    kubeconfig = cluster.service_account_kubeconfig(namespace, "engine-ops", tmp_path / "kubeconfig")
+    operator = start_operator(kubeconfig=kubeconfig, wait=False)
+    assert operator.wait_for_exit() == 1
+    (error,) = (line for line in operator.stderr.splitlines() if line.startswith("error: "))
+    assert f"the operator lacks rights in namespace {namespace}: {named}." in error
