@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -53,6 +54,8 @@ async def tell_all(kubeconfig: str | None, namespace: str | None, names: Sequenc
     ConnectError, ApiError, UnavailableError
         If a request cannot be read.
     """
+    # The client warns of what we raise as an error anyway.
+    logging.getLogger("kubernetes").setLevel(logging.ERROR)
     connection = await Connection.open(kubeconfig)
     try:
         return [await _tell(connection, namespace or connection.namespace, name) for name in names]

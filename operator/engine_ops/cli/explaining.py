@@ -150,6 +150,10 @@ def _explain(spec: OptimizationRequestSpec, data: bytes | None, result: Mapping[
     except InvalidDataError as error:
         roots = {"data": path, "constraints": "spec.constraints", "result": "status.result"}
         raise InvalidDataError(rename_root(error.faults, roots)) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A result in a file may be anything; solvers check that it fits the data, not each value's type.
+        message = f"is no result of type {spec.type.value} ({type(error).__name__}: {error})"
+        raise InvalidDataError([Fault("status.result", message)]) from error
 
 
 def _data_path(spec: OptimizationRequestSpec) -> str:
