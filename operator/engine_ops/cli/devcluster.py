@@ -103,11 +103,11 @@ def up(
         if name is not None:
             running = DevCluster.attach(name)
             if running is not None:
-                if arguments or foreground or nodes:
+                if arguments or foreground:
                     raise click.ClickException(
                         f"cluster {name} is up already; take it down first: engine-ops devcluster down --name {name}"
                     )
-                click.echo(f"cluster {name} is up already: {running.server}")
+                _report(f"cluster {name} is up already, its nodes stay as they are: {running.server}")
                 _print_usage(running)
                 return
         binaries = ensure_binaries(_report)
