@@ -59,13 +59,16 @@ def first_fit(problem: Problem, order: IntArray, start: Packing | None = None) -
                 break
             kind = int(usable[np.argmin(worth[usable])])
             several = min(missing, int((problem.capacity[kind, asked] // demand[asked]).min()))
-            if len(kinds) == len(free):
-                free = np.concatenate([free, np.empty_like(free)])
-            free[len(kinds)] = problem.capacity[kind] - several * demand
-            kinds.append(kind)
-            placed.append({group: several})
-            spare[kind] -= 1
-            missing -= several
+            # As many nodes as this group fills alike are opened at once.
+            alike = min(missing // several, int(spare[kind]), problem.max_nodes - len(kinds))
+            opened = len(kinds) + alike
+            if opened > len(free):
+                free = np.concatenate([free, np.empty((max(opened, len(free)), free.shape[1]), dtype=np.int64)])
+            free[len(kinds) : opened] = problem.capacity[kind] - several * demand
+            kinds += [kind] * alike
+            placed += [{group: several} for _ in range(alike)]
+            spare[kind] -= alike
+            missing -= alike * several
         left[group] = missing
     return Packing([_node(kind, entries) for kind, entries in zip(kinds, placed, strict=True)], left)
 

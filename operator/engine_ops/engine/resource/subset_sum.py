@@ -45,12 +45,13 @@ def minimum_bin_slack(problem: Problem) -> Packing | None:
     size_of = (sizes // divisor).tolist()
     left = problem.count.tolist()
     nodes: list[Node] = []
-    while len(nodes) < problem.max_nodes:
+    most = min(problem.max_nodes, problem.limit[0])
+    while len(nodes) < most:
         open_groups = [group for group in order if left[group]]
         if not open_groups:
             break
         filling = _fullest(open_groups, size_of, left, capacity)
-        times = min(problem.max_nodes - len(nodes), max(1, min(left[g] // n for g, n in filling.items()) // 2))
+        times = min(most - len(nodes), max(1, min(left[g] // n for g, n in filling.items()) // 2))
         groups = sorted(filling)
         node = Node(0, np.array(groups, dtype=np.int64), np.array([filling[g] for g in groups], dtype=np.int64))
         nodes += [node] * times
