@@ -50,7 +50,10 @@ class Answer:
 
 
 Report = Callable[[Callable[[], Answer]], None]
-"""How a solver tells of a better answer: it passes a function that builds it, called only when it is wanted."""
+"""How a solver tells of a better answer: it passes a function that builds it, called only when it is wanted.
+
+The function may be called later and on another thread, so it closes over a snapshot, not over what the search changes.
+"""
 
 
 def ignore_report(_build: Callable[[], Answer]) -> None:
