@@ -7,12 +7,12 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from engine_ops.cli import answering
+from engine_ops.cli import early_pool
 from engine_ops.cli.main import main
 from engine_ops.workers.messages import Outcome, Solved, SolveTask
 from engine_ops.workers.solve import evaluate
@@ -30,11 +30,11 @@ class InProcessPool:
     def __init__(self, size: int) -> None:
         assert size > 0
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def start(self) -> None:
+        pass
 
-    async def __aexit__(self, *_: object) -> None:
-        return None
+    async def close(self) -> None:
+        pass
 
     async def run(self, task: SolveTask, *, timeout_seconds: float) -> Outcome:
         assert timeout_seconds > 0
@@ -42,7 +42,7 @@ class InProcessPool:
 
 
 def use_pool(monkeypatch: pytest.MonkeyPatch, pool: Callable[[int], Any]) -> None:
-    monkeypatch.setattr(answering, "WorkerPool", pool)
+    monkeypatch.setattr(early_pool, "WorkerPool", pool)
 
 
 def pool_that_raises(error: Exception, incumbent: Solved | None = None) -> type[InProcessPool]:

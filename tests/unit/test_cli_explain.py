@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import REQUESTS, InProcessPool, config_map, engine_ops, packing, request, stream, use_pool
+from cli_support import (
+    REQUESTS,
+    InProcessPool,
+    config_map,
+    engine_ops,
+    packing,
+    pool_that_raises,
+    request,
+    stream,
+    use_pool,
+)
 
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.cli import explaining
@@ -60,7 +70,7 @@ TITLES = ("pack:", "place:", "too-big:", "learn:", "later:")
 
 def test_a_status_that_answers_its_spec_is_explained_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     document = solved(request())
-    use_pool(monkeypatch, lambda size: pytest.fail(f"{size} requests were solved"))
+    use_pool(monkeypatch, pool_that_raises(AssertionError("it was solved")))
     result = explain(document)
     assert result.exit_code == 0
     assert "web" in result.stdout
@@ -78,15 +88,8 @@ def test_a_status_that_answers_its_spec_is_explained_as_it_stands(monkeypatch: p
 def test_any_other_status_is_not_believed(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     document = solved(request())
     document["status"] |= change
-    runs = []
-
-    def counting(size: int) -> InProcessPool:
-        runs.append(size)
-        return InProcessPool(size)
-
-    use_pool(monkeypatch, counting)
-    assert explain(document).exit_code == 0
-    assert runs == [1]
+    use_pool(monkeypatch, pool_that_raises(AssertionError("it was solved")))
+    assert isinstance(explain(document).exception, AssertionError)
 
 
 def test_a_result_in_a_config_map_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +97,7 @@ def test_a_result_in_a_config_map_is_explained(monkeypatch: pytest.MonkeyPatch) 
     compressed = gzip.compress(json.dumps(document["status"]["result"]).encode())
     document["status"] |= {"result": {"nodeCount": 2}, "resultRef": {"name": "r", "key": "k"}}
     stored = config_map("r", binaryData={"k": base64.b64encode(compressed).decode()})
-    use_pool(monkeypatch, lambda size: pytest.fail(f"{size} requests were solved"))
+    use_pool(monkeypatch, pool_that_raises(AssertionError("it was solved")))
     assert explain(document, stored).exit_code == 0
     stored["binaryData"]["k"] = base64.b64encode(b"no gzip").decode()
     result = explain(document, stored)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
 import datetime
 import gzip
 import json
 import os
+import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,10 +35,11 @@ from hypothesis import strategies as st
 
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus
 from engine_ops.api.status import Attempt, answered
-from engine_ops.cli.answering import UNLIMITED_BYTES, answer_all
+from engine_ops.cli.answering import UNLIMITED_BYTES, Answered, answer_all
+from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import read_manifests
 from engine_ops.controllers.solving import solution_of, task_for
-from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
+from engine_ops.workers.errors import WorkerDiedError, WorkerStartError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Solved
 from engine_ops.workers.solve import evaluate
@@ -139,6 +142,11 @@ def test_recommendations_are_in_the_table() -> None:
 # -- The status is the operator's ---------------------------------------------------------------------------------
 
 
+async def _answer(file: str) -> list[Answered]:
+    async with EarlyPool() as pool:
+        return await answer_all(read_manifests([file]), pool)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     counts=st.lists(st.integers(1, 20), min_size=1, max_size=6),
@@ -159,7 +167,7 @@ def test_the_status_is_what_the_operator_would_write(
     file.write_text(json.dumps(document))
     with pytest.MonkeyPatch.context() as patch:
         use_pool(patch, InProcessPool)
-        (printed,) = answer_all(read_manifests([str(file)]))
+        (printed,) = asyncio.run(_answer(str(file)))
 
     spec = OptimizationRequestSpec.model_validate(document["spec"])
     data = msgspec.json.encode(document["spec"]["data"])
@@ -271,6 +279,41 @@ def test_a_worker_that_ends_early(
     condition = ready(json.loads(result.stdout))
     assert condition["reason"] == reason
     assert words in condition["message"]
+
+
+def test_a_search_that_overruns_is_killed_and_the_best_so_far_printed() -> None:
+    """With real workers: three scarce resources, which no search proves optimal within a second."""
+    random_ = random.Random(1)
+    items = [
+        {
+            "id": f"item-{number}",
+            "cpu": f"{random_.randint(1100, 4900)}m",
+            "memory": f"{random_.randint(1100, 4900)}Mi",
+            "resources": {"example.com/lanes": random_.randint(11, 49)},
+        }
+        for number in range(200)
+    ]
+    capacity = {"cpu": 10, "memory": "10000Mi", "resources": {"example.com/lanes": 100}}
+    document = request(data={"items": items, "nodeCapacity": capacity}, timeoutSeconds=1)
+    command = [*PROGRAM, "solve", "-f", "-", "-o", "json", "--search-seconds", "3600"]
+    done = subprocess.run(command, input=stream(document), capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = json.loads(done.stdout)
+    assert ready(printed)["reason"] == "BestSoFar"
+    assert ready(printed)["message"].endswith("; the search was cut off: timeoutSeconds (1) passed")
+    assert sum(sum(item["count"] for item in node["items"]) for node in printed["status"]["result"]["nodes"]) == 200
+
+
+def test_workers_that_do_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(InProcessPool):
+        async def start(self) -> None:
+            raise WorkerStartError("no numpy")
+
+    use_pool(monkeypatch, Broken)
+    result = solve(request())
+    assert result.exit_code == 1
+    assert result.stderr == "Error: no numpy\n"
+    assert solve(request(suspend=True)).exit_code == 0  # which needs no worker
 
 
 def test_search_seconds_takes_the_place_of_the_specs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import datetime
 import enum
-import os
 from typing import Any, Final
 
 import msgspec
@@ -16,12 +15,12 @@ from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import READY, Attempt, Status, find, is_true
+from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.controllers.solving import solution_of, task_for
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Failed, Solved, SolveTask
-from engine_ops.workers.pool import WorkerPool
 
 UNLIMITED_BYTES: Final = 2**62
 """A status that is printed holds the whole result."""
@@ -71,7 +70,7 @@ class Answered:
         return {**self.request.body, "status": self.status}
 
 
-def answer_all(manifests: Manifests, *, search_seconds: float | None = None) -> list[Answered]:
+async def answer_all(manifests: Manifests, pool: EarlyPool, *, search_seconds: float | None = None) -> list[Answered]:
     """Answer every request, in order, as the operator answers a new object.
 
     An older status in a manifest is not looked at, and a standing request is answered once.
@@ -80,6 +79,8 @@ def answer_all(manifests: Manifests, *, search_seconds: float | None = None) -> 
     ----------
     manifests
         The requests, and the ConfigMaps that they refer to.
+    pool
+        The workers; not waited for where there is nothing for them to do.
     search_seconds
         In place of each ``spec.searchSeconds``.
 
@@ -88,18 +89,8 @@ def answer_all(manifests: Manifests, *, search_seconds: float | None = None) -> 
     WorkerStartError
         If a solver cannot be loaded.
     """
-    return asyncio.run(_answer_all(manifests, search_seconds))
-
-
-async def _answer_all(manifests: Manifests, search_seconds: float | None) -> list[Answered]:
     prepared = [_prepare(manifests, request, search_seconds) for request in manifests.requests]
-    tasks = [item for item in prepared if isinstance(item, _Prepared)]
-    if not tasks:
-        return [item for item in prepared if isinstance(item, Answered)]
-    size = min(len(tasks), len(os.sched_getaffinity(0)))
-    # Nice: a laptop stays usable. The limits are the operator's.
-    async with WorkerPool(size) as pool:
-        return list(await asyncio.gather(*(_finish(pool, item) for item in prepared)))
+    return list(await asyncio.gather(*(_finish(pool, item) for item in prepared)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,15 +127,16 @@ def _prepare(manifests: Manifests, request: Request, search_seconds: float | Non
     return _Prepared(request, spec, task)
 
 
-async def _finish(pool: WorkerPool, item: Answered | _Prepared) -> Answered:
+async def _finish(pool: EarlyPool, item: Answered | _Prepared) -> Answered:
     if isinstance(item, Answered):
         return item
     request, spec = item.request, item.spec
+    workers = await pool.ready()
     attempt = _attempt(request)
     cut_off, incumbent = None, None
     outcome: Solved | Failed | None = None
     try:
-        outcome = await pool.run(item.task, timeout_seconds=float(spec.timeout_seconds))
+        outcome = await workers.run(item.task, timeout_seconds=float(spec.timeout_seconds))
     except WorkerTimeoutError as error:
         incumbent, cut_off = error.incumbent, f"timeoutSeconds ({spec.timeout_seconds}) passed"
     except WorkerDiedError as error:

@@ -6,15 +6,14 @@ import dataclasses
 import itertools
 import math
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from engine_ops.api.faults import Fault, InvalidDataError, format_path
+from engine_ops.cli.stdin import STDIN
 from engine_ops.workers.documents import read_json_or_yaml
 
-STDIN: Final = "-"
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 """What is read of a directory, as kubectl does."""
 
@@ -55,17 +54,19 @@ class Unreadable:
     fault: Fault
 
 
-def read_documents(names: Sequence[str]) -> Iterator[Document | Unreadable]:
+def read_documents(names: Sequence[str], stdin: bytes) -> Iterator[Document | Unreadable]:
     """Read every document of every file, in order.
 
     Parameters
     ----------
     names
         Files, directories (their own ``*.yaml``, ``*.yml`` and ``*.json``, by name), or ``-`` for standard input.
+    stdin
+        What standard input said.
     """
     for name in names:
         if name == STDIN:
-            yield from _split("stdin", sys.stdin.buffer.read())
+            yield from _split("stdin", stdin)
             continue
         path = Path(name)
         try:

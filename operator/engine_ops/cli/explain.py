@@ -43,18 +43,29 @@ def command(
 
 
 def _explain_manifests(files: Sequence[str]) -> int:
-    from engine_ops.cli.explaining import tell_manifests
-    from engine_ops.cli.manifests import read_manifests
-    from engine_ops.cli.printing import report
+    import asyncio
+
+    from engine_ops.cli.stdin import read_stdin
     from engine_ops.workers.errors import WorkerStartError
 
-    manifests = read_manifests(files)
-    for line in (*manifests.notes, *manifests.faults):
-        report(line)
     try:
-        told = tell_manifests(manifests)
+        return asyncio.run(_read_and_explain(files, read_stdin(files)))
     except WorkerStartError as error:
         raise click.ClickException(str(error)) from error
+
+
+async def _read_and_explain(files: Sequence[str], stdin: bytes) -> int:
+    from engine_ops.cli.early_pool import EarlyPool
+
+    async with EarlyPool() as pool:
+        from engine_ops.cli.explaining import tell_manifests
+        from engine_ops.cli.manifests import read_manifests
+        from engine_ops.cli.printing import report
+
+        manifests = read_manifests(files, stdin)
+        for line in (*manifests.notes, *manifests.faults):
+            report(line)
+        told = await tell_manifests(manifests, pool)
     places = [request.where for request in manifests.requests]
     return max(2 if manifests.faults else 0, _print(places, told))
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus
 from engine_ops.cli.answering import answer_all
+from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.cli.printing import format_table, safe
 from engine_ops.engine.contract import Explanation
@@ -46,7 +47,7 @@ class Told:
         return 0 if self.explained else 1
 
 
-def tell_manifests(manifests: Manifests) -> list[Told]:
+async def tell_manifests(manifests: Manifests, pool: EarlyPool) -> list[Told]:
     """Explain every request: by the answer in its status, if there is one, else by solving it now.
 
     Raises
@@ -56,7 +57,7 @@ def tell_manifests(manifests: Manifests) -> list[Told]:
     """
     stored = [_stored_result(manifests, request) for request in manifests.requests]
     unsolved = [request for request, result in zip(manifests.requests, stored, strict=True) if result is None]
-    fresh = iter(answer_all(dataclasses.replace(manifests, requests=unsolved)))
+    fresh = iter(await answer_all(dataclasses.replace(manifests, requests=unsolved), pool))
     told = []
     for request, result in zip(manifests.requests, stored, strict=True):
         if result is not None:

@@ -97,12 +97,12 @@ class Manifests:
         return value_of(config_map, key, where)
 
 
-def read_manifests(names: Sequence[str]) -> Manifests:
+def read_manifests(names: Sequence[str], stdin: bytes = b"") -> Manifests:
     """Read files, directories and standard input; see `engine_ops.cli.documents.read_documents`."""
     found = Manifests()
     seen: dict[tuple[str, str, str], str] = {}
     documents = 0
-    for document in read_documents(names):
+    for document in read_documents(names, stdin):
         if isinstance(document, Unreadable):
             found.faults.append(_line(document.where, document.fault))
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -36,18 +37,30 @@ def command(*, names: tuple[str, ...], output: str, search_seconds: float | None
     Exits with 0 if every request is answered, 1 if one is not answerable (something fits nowhere, or is waited for),
     2 if a manifest or its data is wrong; every fault is named with its path.
     """
-    from engine_ops.cli.answering import Outcome, answer_all
-    from engine_ops.cli.manifests import read_manifests
-    from engine_ops.cli.printing import report
+    import asyncio
+
+    from engine_ops.cli.stdin import read_stdin
     from engine_ops.workers.errors import WorkerStartError
 
-    manifests = read_manifests(names)
-    for line in (*manifests.notes, *manifests.faults):
-        report(line)
     try:
-        answers = answer_all(manifests, search_seconds=search_seconds)
+        code = asyncio.run(_read_and_solve(names, read_stdin(names), output, search_seconds))
     except WorkerStartError as error:
         raise click.ClickException(str(error)) from error
+    sys.exit(code)
+
+
+async def _read_and_solve(names: Sequence[str], stdin: bytes, output: str, search_seconds: float | None) -> int:
+    from engine_ops.cli.early_pool import EarlyPool
+
+    async with EarlyPool() as pool:
+        from engine_ops.cli.answering import Outcome, answer_all
+        from engine_ops.cli.manifests import read_manifests
+        from engine_ops.cli.printing import report
+
+        manifests = read_manifests(names, stdin)
+        for line in (*manifests.notes, *manifests.faults):
+            report(line)
+        answers = await answer_all(manifests, pool, search_seconds=search_seconds)
     for answered in answers:
         for fault in answered.faults:
             report(f"{answered.request.where}: {fault}")
@@ -56,7 +69,7 @@ def command(*, names: tuple[str, ...], output: str, search_seconds: float | None
     outcomes = [answered.outcome for answered in answers]
     if manifests.faults:
         outcomes.append(Outcome.INVALID)
-    sys.exit(max(outcomes, default=Outcome.DONE))
+    return max(outcomes, default=Outcome.DONE)
 
 
 def _format(answers: list[Answered], output: str) -> str:
