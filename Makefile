@@ -1,7 +1,9 @@
 # Two commands need nothing but make and Python 3.11 or newer: `make demo` and `make test`.
 # Each makes its own virtual environment from the lock and builds or finds the control plane; the second time is quick.
 
-PYTHON ?= $(shell for v in 3.13 3.12 3.11; do command -v python$$v && exit; done; command -v python3)
+# The first of these that runs and is new enough (a name on PATH may be a shim of a version that is not installed).
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
