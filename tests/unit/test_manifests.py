@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from engine_ops import OptimizationRequest as Question
 from engine_ops.api.optimizationrequest import OptimizationRequest
 from engine_ops.api.optimizerplugin import OptimizerPlugin
 from engine_ops.api.quantity import parse_quantity
+from engine_ops.cli import run
 from engine_ops.kube.preflight import NEEDED_FOR_THE_LEASE, NEEDED_IN_WATCHED_NAMESPACES, Right
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,44 @@ def test_the_crds_are_named_in_their_kustomization() -> None:
     # It has no suffix, so that `kubectl apply -f crds/` leaves it out.
     kustomization = yaml.safe_load((ROOT / "crds" / "Kustomization").read_text())
     assert sorted(kustomization["resources"]) == sorted(path.name for path in (ROOT / "crds").glob("*.yaml"))
+
+
+def instructions_of(word: str) -> list[str]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    joined = re.sub(r"\\\n\s*", "", text)
+    return [line.removeprefix(f"{word} ") for line in joined.splitlines() if line.startswith(f"{word} ")]
+
+
+def test_the_image_runs_as_the_user_that_the_deployment_names() -> None:
+    pod = one(BASE / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]
+    (user,) = instructions_of("USER")
+    context = pod["securityContext"]
+    assert user == f"{context['runAsUser']}:{context['runAsGroup']}"
+
+
+def test_the_deployment_calls_the_images_entry_point_with_options_that_exist() -> None:
+    (entry_point,) = instructions_of("ENTRYPOINT")
+    assert json.loads(entry_point) == ["engine-ops"]
+    (default,) = instructions_of("CMD")
+    (container,) = one(BASE / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]["containers"]
+    for arguments in (json.loads(default), container["args"]):
+        assert arguments[0] == "run"
+        run.command.make_context("run", list(arguments[1:]))
+
+
+def test_the_image_installs_nothing_that_is_not_locked() -> None:
+    installs = [step for command in instructions_of("RUN") for step in command.split("&&") if " install " in step]
+    assert len(installs) == 3
+    assert all("--require-hashes" in step or "--no-index" in step for step in installs)
+
+
+def test_the_build_context_has_what_the_dockerfile_copies() -> None:
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = {
+        source for copy in instructions_of("COPY") if not copy.startswith("--from=") for source in copy.split()[:-1]
+    }
+    assert {f"!{source}" for source in copied} == {line for line in kept if line.startswith("!")}
+    assert all((ROOT / source).exists() for source in copied)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)

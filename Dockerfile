@@ -1,0 +1,37 @@
+# The base image is pinned by tag; pin it by digest where builds must be repeatable:
+#   docker build --build-arg PYTHON_IMAGE=python:3.13-slim-bookworm@sha256:... .
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# What is installed at run time, in a virtual environment without pip.
+COPY requirements.lock ./
+RUN python -m venv --without-pip /opt/engine-ops \
+    && python -m pip --python /opt/engine-ops/bin/python install --only-binary :all: --require-hashes \
+       -r requirements.lock
+
+# What the wheel is built with, locked too; it stays in this stage.
+COPY requirements-dev.lock ./
+RUN python -m venv /opt/build \
+    && /opt/build/bin/python -m pip install --only-binary :all: --require-hashes -r requirements-dev.lock
+
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && python -m pip --python /opt/engine-ops/bin/python install --no-deps --no-index dist/*.whl
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="engine-ops" \
+      org.opencontainers.image.description="Optimisation questions as Kubernetes resources, answered with proof" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# The user has a name so that it can be looked up; Kubernetes goes by the number.
+RUN python -m pip uninstall --yes --quiet --root-user-action ignore pip \
+    && echo "engine-ops:x:65532:65532::/nonexistent:/usr/sbin/nologin" >> /etc/passwd \
+    && echo "engine-ops:x:65532:" >> /etc/group
+COPY --from=build /opt/engine-ops /opt/engine-ops
+ENV PATH=/opt/engine-ops/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+ENTRYPOINT ["engine-ops"]
+CMD ["run", "--probes", "http://0.0.0.0:8080/healthz"]
