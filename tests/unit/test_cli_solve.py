@@ -65,6 +65,8 @@ def ready(printed: dict[str, Any]) -> dict[str, Any]:
     return dict(condition)
 
 
+CAPACITY = {"cpu": 8, "memory": "8Gi"}
+
 # -- What is printed ----------------------------------------------------------------------------------------------
 
 
@@ -132,6 +134,18 @@ def test_a_long_answer_is_cut_in_the_table_only() -> None:
     document = request(type="scheduling", data=data)
     assert "  and 30 more: -o yaml prints all\n" in solve(document).stdout
     assert len(solve_one(document)["status"]["result"]["placements"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("capacity", "words"), [({}, "cpu 11 %, memory 12 %"), ({"capacity": CAPACITY}, "cpu 1500m, memory 3Gi")]
+)
+def test_the_load_after_a_placement_has_its_unit(capacity: dict[str, Any], words: str) -> None:
+    amounts = ("500m", "1Gi") if capacity else (1, 2)
+    load = (1, "2Gi") if capacity else (10, 10)
+    task = {"id": "t", "cpuRequired": amounts[0], "memoryRequired": amounts[1]}
+    node = {"id": "a", "cpuLoad": load[0], "memoryLoad": load[1], **capacity}
+    result = solve(request(type="scheduling", data={"task": task, "nodes": [node]}))
+    assert f"  load after: {words}\n" in result.stdout
 
 
 def test_recommendations_are_in_the_table() -> None:

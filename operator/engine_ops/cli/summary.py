@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from engine_ops.api.quantity import format_bytes, format_cpu
 from engine_ops.api.status import READY, find
 from engine_ops.cli.answering import Answered
 from engine_ops.cli.printing import format_table, safe
@@ -68,7 +69,10 @@ def _resource(result: Mapping[str, Any]) -> Iterator[str]:
 def _scheduling(result: Mapping[str, Any]) -> Iterator[str]:
     after = result.get("estimatedLoadAfter")
     if after is not None:
-        yield f"load after: cpu {after['cpu']:g}, memory {after['memory']:g}"
+        cpu, memory = after["cpu"], after["memory"]
+        # The result has percent, or cores and bytes where nodes have a capacity; no node ends at 100 bytes.
+        texts = (f"{cpu:g} %", f"{memory:g} %") if memory <= 100 else (format_cpu(cpu), format_bytes(memory))
+        yield f"load after: cpu {texts[0]}, memory {texts[1]}"
     for placement in result.get("placements", ()):
         yield f"{placement['taskId']}: {placement.get('nodeId') or placement['reason']}"
 
