@@ -9,7 +9,7 @@ import statistics
 import time
 
 from lib.load_client import LoadClient
-from lib.processes import RunningSystem, descendants, memory
+from lib.processes import RunningSystem, descendants, memory, others_cpu_seconds
 from lib.questions import large, small
 from lib.summary import percentile
 
@@ -73,7 +73,7 @@ async def burst(client: LoadClient, system: RunningSystem, sizes: Sizes) -> Figu
     """Measure the throughput, and the CPU of a request, when requests come as fast as they can be made."""
     names = [f"burst-{number}" for number in range(sizes.burst)]
     before = await asyncio.to_thread(system.settle)
-    own_before = time.process_time()
+    own_before, others_before = time.process_time(), others_cpu_seconds(system.pid)
     await client.create_at_once(names, small)
     created = time.perf_counter()
     await client.all_ready(deadline_seconds=PATIENCE_SECONDS + PATIENCE_PER_REQUEST_SECONDS * len(names))
@@ -84,6 +84,7 @@ async def burst(client: LoadClient, system: RunningSystem, sizes: Sizes) -> Figu
         "burst_answered_per_s": len(names) / (max(client.ready[name] for name in names) - began),
         "burst_created_per_s": len(names) / (created - began),
         "burst_cpu_ms": (after - before) * 1000 / len(names),
+        "burst_others_cpu_ms": (others_cpu_seconds(system.pid) - others_before) * 1000 / len(names),
         "burst_client_cpu_ms": own * 1000 / len(names),
     }
 

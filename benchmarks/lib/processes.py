@@ -45,9 +45,13 @@ class Memory:
 
 def cpu_seconds(pid: int) -> float:
     """Return user plus system time of a process, all its threads, without its children."""
-    # The command's name is in parentheses and may hold anything; the fields are counted from behind it.
-    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return sum(_ticks(pid)[:2]) / TICKS_PER_SECOND
+
+
+def others_cpu_seconds(pid: int) -> float:
+    """Return user plus system time of all descendants of a process, those that have ended included."""
+    ended = sum(_ticks(pid)[2:])
+    return (ended + sum(sum(_ticks(child)) for child in descendants(pid))) / TICKS_PER_SECOND
 
 
 def memory(pid: int) -> Memory:
@@ -68,6 +72,13 @@ def descendants(pid: int) -> list[int]:
             found += children
             waiting += children
     return found
+
+
+def _ticks(pid: int) -> tuple[int, int, int, int]:
+    """Return user and system time of a process, then those of its children that were waited for."""
+    # The command's name is in parentheses and may hold anything; the fields are counted from behind it.
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]), int(fields[12]), int(fields[13]), int(fields[14])
 
 
 def _kibibytes(path: Path, *names: str) -> dict[str, int]:

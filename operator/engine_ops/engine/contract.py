@@ -115,9 +115,7 @@ class Explanation:
 class Solver(Protocol):
     """What answers one type of request. Solvers keep no state between calls."""
 
-    def solve(
-        self, data: Mapping[str, Any], constraints: Mapping[str, Any], budget: Budget, report: Report
-    ) -> Answer:
+    def solve(self, data: Mapping[str, Any], constraints: Mapping[str, Any], budget: Budget, report: Report) -> Answer:
         """Answer.
 
         Parameters

@@ -75,9 +75,7 @@ class OptimizationEngine:
             return _failure(request, started, error.reason, error.message)
         return _result(request, started, answer)
 
-    async def optimize_async(
-        self, request: OptimizationRequest, report: Report = ignore_report
-    ) -> OptimizationResult:
+    async def optimize_async(self, request: OptimizationRequest, report: Report = ignore_report) -> OptimizationResult:
         """Answer a request in a thread, so that the event loop stays free. See `optimize`."""
         return await asyncio.to_thread(self.optimize, request, report)
 

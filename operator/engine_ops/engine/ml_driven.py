@@ -13,9 +13,7 @@ from engine_ops.engine.contract import Answer, Budget, Explanation, Report
 class MLDrivenSolver:
     """Answers nothing by itself: ``data`` is free-form and made for plugins."""
 
-    def solve(
-        self, data: Mapping[str, Any], constraints: Mapping[str, Any], budget: Budget, report: Report
-    ) -> Answer:
+    def solve(self, data: Mapping[str, Any], constraints: Mapping[str, Any], budget: Budget, report: Report) -> Answer:
         """Wait for a plugin.
 
         Raises
