@@ -75,6 +75,8 @@ class _Entry:
     crashes: int = 0
     answered_run: int | None = None
     """The run whose final status is written, until the watch shows it."""
+    missed: RequestView | None = None
+    """The object as the watch last showed it while the task ran."""
 
     def stop(self) -> None:
         """Cancel what is under way. A cancelled solve kills its worker."""
@@ -130,7 +132,10 @@ class RequestReconciler:
         uid = view.target.uid
         entry = self._entries.get(uid)
         if entry is not None and entry.target.generation == view.target.generation and not view.deleting:
-            if entry.task is not None or entry.timer_is_retry:
+            if entry.task is not None:
+                entry.missed = view  # it may be the echo of a write whose response is still on its way
+                return
+            if entry.timer_is_retry:
                 return
             if entry.answered_run is not None and not _shows(view, entry.answered_run):
                 return  # an older event: our own answer is not in it yet
@@ -186,6 +191,9 @@ class RequestReconciler:
             self._retry(entry)
         finally:
             entry.task = None
+            missed, entry.missed = entry.missed, None
+            if missed is not None and self._entries.get(entry.target.uid) is entry:
+                self.observe(missed)
 
     def _set_timer(self, entry: _Entry, seconds: float, *, retry: bool) -> None:
         self._entries[entry.target.uid] = entry
