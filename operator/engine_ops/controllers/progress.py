@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from engine_ops.api import status as statuses
 from engine_ops.api.status import Attempt
+from engine_ops.kube.errors import ApiError
 from engine_ops.kube.status_writer import StatusWriter, Target
+
+logger = logging.getLogger(__name__)
 
 FIRST_REPORT_SECONDS = 2.0
 REPORT_SECONDS = 5.0
@@ -72,7 +76,10 @@ class ProgressReporter:
 
     async def _tell(self) -> None:
         now = datetime.datetime.now(datetime.UTC)
-        await self._writer.write(self._target, statuses.solving(self._attempt, self._told, now))
+        try:
+            await self._writer.write(self._target, statuses.solving(self._attempt, self._told, now))
+        except ApiError as error:
+            logger.warning("%s: its progress is not written: %s", self._target, error)
         self._write = None
         if not self._over:
             self._arm(REPORT_SECONDS)

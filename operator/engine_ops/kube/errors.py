@@ -34,6 +34,11 @@ class ApiError(RuntimeError):
         return self.status in (408, 429) or self.status >= 500
 
     @property
+    def too_large_to_store(self) -> bool:
+        """Whether the object would outgrow etcd's limit. The API server calls it a 500, yet no retry helps."""
+        return self.status == 413 or (self.status == 500 and "request is too large" in self.message)
+
+    @property
     def retry_after_seconds(self) -> float | None:
         """What the server asked us to wait, if it did."""
         seconds = self.details.get("retryAfterSeconds")

@@ -23,6 +23,9 @@ from engine_ops.kube.paths import request_path
 logger = logging.getLogger(__name__)
 
 MAX_BACKOFF_SECONDS = 30.0
+MAX_REFUSALS = 8
+"""After so many refusals in a row, about half a minute, the caller is told: what refuses this write (a webhook, a role)
+may let all others pass."""
 
 
 class Written(enum.Enum):
@@ -63,7 +66,8 @@ class StatusWriter:
     async def write(self, target: Target, status: Mapping[str, Any]) -> Written:
         """Replace the status of exactly this object in exactly this generation.
 
-        Tries until the API server has answered: an answer is not lost to a restart of the API server.
+        Tries until the API server has answered: an answer is not lost to a restart of the API server, nor to
+        credentials that have run out and are not renewed yet.
 
         Parameters
         ----------
@@ -71,6 +75,11 @@ class StatusWriter:
             Which object.
         status
             The whole status; values may be `msgspec.Raw` JSON.
+
+        Raises
+        ------
+        ApiError
+            If the API server answers, but refuses again and again for a reason that may pass.
         """
         body = msgspec.json.encode(
             [
@@ -80,7 +89,7 @@ class StatusWriter:
             ]
         )
         path = request_path(target.namespace, target.name, "status")
-        attempt = 0
+        attempt, refusals = 0, 0
         while True:
             try:
                 await self._connection.request("PATCH", path, body=body, content_type=JSON_PATCH, accept=METADATA_ONLY)
@@ -89,9 +98,12 @@ class StatusWriter:
                     return Written.DROPPED
                 if error.status in (400, 422):
                     return await self._judge_refusal(target, error)
-                if error.status not in (403, 409) and not error.retriable:
+                if error.too_large_to_store or (error.status not in (401, 403, 409) and not error.retriable):
                     logger.error("%s: the status was refused: %s", target, error)
                     return Written.REFUSED
+                refusals += 1
+                if refusals >= MAX_REFUSALS:
+                    raise
                 delay = error.retry_after_seconds or _backoff(attempt)
                 # A conflict is the API server's own retry limit; the guard is in the patch, so trying again is safe.
                 logger.log(
@@ -108,10 +120,19 @@ class StatusWriter:
 
     async def _judge_refusal(self, target: Target, error: ApiError) -> Written:
         """Tell a failed test of the patch (not our object any more) from a status that breaks the schema."""
-        try:
-            current = await self._connection.get(request_path(target.namespace, target.name))
-        except (ApiError, UnavailableError):
-            return Written.DROPPED
+        attempt = 0
+        while True:
+            try:
+                current = await self._connection.get(request_path(target.namespace, target.name))
+                break
+            except ApiError as again:
+                if again.status == 404:
+                    return Written.DROPPED
+            except UnavailableError:
+                pass
+            # Not known yet: a drop by mistake would leave the request without an answer, as no event follows it.
+            await asyncio.sleep(_backoff(attempt))
+            attempt += 1
         metadata = current["metadata"]
         if metadata["uid"] != target.uid or metadata["generation"] != target.generation:
             return Written.DROPPED
@@ -120,5 +141,5 @@ class StatusWriter:
 
 
 def _backoff(attempt: int) -> float:
-    delay = min(0.1 * 2.0**attempt, MAX_BACKOFF_SECONDS)
+    delay = min(0.1 * 2.0 ** min(attempt, 10), MAX_BACKOFF_SECONDS)  # 2.0**1024 is an error, after hours of an outage
     return delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
