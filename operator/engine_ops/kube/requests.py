@@ -42,7 +42,13 @@ class Requests:
         return body if body["metadata"]["uid"] == target.uid else None
 
     async def delete(self, target: Target, resource_version: str) -> None:
-        """Delete exactly this object, and only if it is still as we saw it. Raises as `get` does."""
+        """Delete exactly this object, and only if it is still as we saw it.
+
+        Raises
+        ------
+        ApiError, UnavailableError
+            As `get` does; with 409 if it has changed.
+        """
         preconditions = {"uid": target.uid, "resourceVersion": resource_version}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         try:
@@ -53,5 +59,5 @@ class Requests:
                 accept=METADATA_ONLY,
             )
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.status != 404:
                 raise
