@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import functools
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -34,6 +35,8 @@ from engine_ops.workers.messages import Failed, Solved, SolveTask
 from engine_ops.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
+
+_Work = Callable[[], Coroutine[Any, Any, None]]
 
 FIRST_RETRY_SECONDS = 2.0
 LAST_RETRY_SECONDS = 60.0
@@ -133,14 +136,15 @@ class RequestReconciler:
         entry = self._entries.get(uid)
         if entry is not None and entry.target.generation == view.target.generation and not view.deleting:
             if entry.task is not None:
-                entry.missed = view  # it may be the echo of a write whose response is still on its way
+                if view.answers_its_spec:  # an unanswered one is never an echo, and its data need not be kept
+                    entry.missed = view  # it may be the echo of a write whose response is still on its way
                 return
             if entry.timer_is_retry:
                 return
             if entry.answered_run is not None and not _shows(view, entry.answered_run):
                 return  # an older event: our own answer is not in it yet
         self.forget(uid)
-        self._act(view)
+        self._act_or_retry(view)
 
     async def close(self) -> None:
         """Stop everything under way; what was not answered is answered after the next start."""
@@ -148,6 +152,16 @@ class RequestReconciler:
         for uid in list(self._entries):
             self.forget(uid)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _act_or_retry(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
+        """Act on an object; a defect of ours costs this request a retry, and no other anything."""
+        try:
+            self._act(view, retries=retries, crashes=crashes)
+        except Exception:
+            logger.exception("%s: the reconcile failed; trying again", view.target)
+            entry = _Entry(view.target, retries=retries, crashes=crashes)
+            self._entries[view.target.uid] = entry
+            self._retry(entry)
 
     def _act(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
         now = _now()
@@ -159,30 +173,31 @@ class RequestReconciler:
             case Later(at):
                 self._set_timer(entry, (at - now).total_seconds(), retry=False)
             case Delete():
-                self._start(entry, self._delete(entry))
+                self._start(entry, functools.partial(self._delete, entry))
             case Reject(message):
                 attempt = Attempt(view.status, view.target.generation, 1, now)
                 status = statuses.stalled(attempt, Reason.INVALID_SPEC, message, now)
-                self._start(entry, self._finish(entry, attempt, status))
+                self._start(entry, functools.partial(self._finish, entry, attempt, status))
             case Suspend():
                 attempt = Attempt(view.status, view.target.generation, view.status.get("run", 0), now)
-                self._start(entry, self._finish(entry, attempt, statuses.suspended(attempt, now)))
+                self._start(entry, functools.partial(self._finish, entry, attempt, statuses.suspended(attempt, now)))
             case Solve(run, spec):
                 question = _Question.of(spec, run, view.status)
                 size = len(question.data or b"")
                 if size > SMALL_BYTES and self._retained_bytes + size > RETAINED_BYTES:
-                    self._start(entry, self._solve_later(entry))
+                    self._start(entry, functools.partial(self._solve_later, entry))
                 else:
-                    self._start(entry, self._solve(entry, question))
+                    self._start(entry, functools.partial(self._solve, entry, question))
 
-    def _start(self, entry: _Entry, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, entry: _Entry, work: _Work) -> None:
+        # Not a coroutine: one whose task is cancelled before it begins would never be awaited, and Python warns of it.
         self._entries[entry.target.uid] = entry
         entry.task = asyncio.create_task(self._guard(entry, work), name=f"reconcile {entry.target}")
 
-    async def _guard(self, entry: _Entry, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, entry: _Entry, work: _Work) -> None:
         """Let no defect or outage end in silence: log it, and try again later."""
         try:
-            await work
+            await work()
         except (ApiError, UnavailableError) as error:
             logger.warning("%s: trying again: %s", entry.target, error)
             self._retry(entry)
@@ -202,12 +217,13 @@ class RequestReconciler:
 
     def _timer_fired(self, entry: _Entry) -> None:
         entry.timer = None
-        self._start(entry, self._look_again(entry))
+        self._start(entry, functools.partial(self._look_again, entry))
 
     def _retry(self, entry: _Entry) -> None:
         if self._entries.get(entry.target.uid) is not entry:
             return
-        seconds = min(FIRST_RETRY_SECONDS * 2.0**entry.retries, LAST_RETRY_SECONDS)
+        # Bounded before the power: 2.0**1024 is an error, after less than a day of waiting.
+        seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.retries, 10), LAST_RETRY_SECONDS)
         entry.retries += 1
         self._set_timer(entry, seconds, retry=True)
 
@@ -218,7 +234,7 @@ class RequestReconciler:
             return  # it was observed anew in the meantime
         del self._entries[entry.target.uid]
         if body is not None:
-            self._act(RequestView.of(body), retries=entry.retries, crashes=entry.crashes)
+            self._act_or_retry(RequestView.of(body), retries=entry.retries, crashes=entry.crashes)
 
     async def _solve_later(self, entry: _Entry) -> None:
         """Wait for a turn without holding the data, then read the object anew."""
@@ -330,6 +346,9 @@ class RequestReconciler:
             message = "the API server refused the answer; the operator's log has its reason"
             status = statuses.stalled(attempt, Reason.RESULT_TOO_LARGE, message, _now())
             written = await self._writer.write(entry.target, status)
+            if written is Written.REFUSED:
+                # No status fits into the object: an Event is the only place left where its owner may read why.
+                self._events.record(entry.target, "Warning", Reason.RESULT_TOO_LARGE, message)
         if written is not Written.DONE:
             self._drop(entry)
             return

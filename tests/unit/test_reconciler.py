@@ -1,0 +1,321 @@
+"""Races that cannot be forced on a real API server: the reconciler between fakes of what is at its edges."""
+
+# ruff: noqa: ARG002, ARG005, ASYNC110  # fakes have the signatures of what they stand for; a test may poll
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gc
+import logging
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine_ops.api import status as statuses
+from engine_ops.api.reasons import Reason
+from engine_ops.controllers import reconciler as reconciling
+from engine_ops.controllers.reconciler import RequestReconciler
+from engine_ops.controllers.view import RequestView
+from engine_ops.kube import status_writer as status_writing
+from engine_ops.kube.errors import ApiError, UnavailableError
+from engine_ops.kube.requests import Requests
+from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.workers.messages import Solved
+
+SPEC = {"type": "resource", "data": {"items": []}, "searchSeconds": 0, "timeoutSeconds": 30}
+TARGET = Target("n", "a", "u", 1)
+SOLVED = Solved(
+    result=b"{}", size_bytes=2, duration_ms=1, reason=Reason.SOLVED, message="m", algorithm="a", version="1"
+)
+
+
+def body(status: dict | None = None, generation: int = 1, spec: dict | None = None) -> dict[str, Any]:
+    metadata = {"namespace": "n", "name": "a", "uid": "u", "generation": generation, "resourceVersion": "1"}
+    return {"metadata": metadata, "spec": {**SPEC, **(spec or {})}, "status": status or {}}
+
+
+class Edges:
+    """The API server and the pool. Each call is noted; what a test wants of one it puts in the place of the method."""
+
+    def __init__(self) -> None:
+        self.current: dict[str, Any] | None = body()
+        self.statuses: list[dict[str, Any]] = []
+        self.events: list[str] = []
+        self.deletions = 0
+        self.on_write: Callable[[dict[str, Any]], Written] = lambda status: Written.DONE
+
+    async def get(self, target: Target) -> dict[str, Any] | None:
+        return self.current
+
+    async def delete(self, target: Target, resource_version: str) -> None:
+        self.deletions += 1
+        if self.deletions == 1:
+            raise ApiError(409, {"reason": "Conflict"})
+        self.current = None
+
+    async def write(self, target: Target, status: dict[str, Any]) -> Written:
+        decoded = msgspec.json.decode(msgspec.json.encode(status))
+        self.statuses.append(decoded)
+        written = self.on_write(decoded)
+        await asyncio.sleep(0)
+        return written
+
+    async def run(self, task: object, *, timeout_seconds: float, on_incumbent: object) -> Solved:
+        return SOLVED
+
+    def record(self, target: Target, type_: str, reason: str, message: str) -> None:
+        self.events.append(reason)
+
+    def reconciler(self) -> RequestReconciler:
+        edges: Any = self
+        return RequestReconciler(requests=edges, writer=edges, config_maps=edges, events=edges, pool=edges, workers=1)
+
+
+def run(test: Callable[[Edges, RequestReconciler], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine with fresh fakes."""
+
+    async def inner() -> None:
+        edges = Edges()
+        reconciler = edges.reconciler()
+        async with asyncio.timeout(10):
+            await test(edges, reconciler)
+        await reconciler.close()
+
+    asyncio.run(inner())
+
+
+async def settle(until: Callable[[], bool]) -> None:
+    """Let the loop run until something is so; `run` has the deadline."""
+    while not until():
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciling, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(reconciling, "LAST_RETRY_SECONDS", 0.002)
+    monkeypatch.setattr(status_writing, "MAX_BACKOFF_SECONDS", 0.001)
+
+
+def test_an_echo_that_overtakes_the_response_leaves_nothing_behind() -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        def echo(status: dict[str, Any]) -> Written:
+            reconciler.observe(RequestView.of(body(status)))
+            return Written.DONE
+
+        edges.on_write = echo
+        reconciler.observe(RequestView.of(body()))
+        await settle(lambda: reconciler.under_way == 0)
+        assert len(edges.statuses) == 1
+
+    run(test)
+
+
+def test_an_echo_that_comes_later_leaves_nothing_behind_and_an_older_event_solves_nothing_again() -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        def late(status: dict[str, Any]) -> Written:
+            reconciler.observe(RequestView.of(body()))
+            return Written.DONE
+
+        edges.on_write = late
+        reconciler.observe(RequestView.of(body()))
+        await settle(lambda: bool(edges.statuses))
+        for _ in range(20):
+            reconciler.observe(RequestView.of(body()))
+            await asyncio.sleep(0)
+        assert len(edges.statuses) == 1
+        reconciler.observe(RequestView.of(body(edges.statuses[0])))
+        assert reconciler.under_way == 0
+
+    run(test)
+
+
+def test_a_standing_request_is_timed_although_its_echo_overtook_the_response() -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        standing = {"intervalSeconds": 10}
+
+        def echo(status: dict[str, Any]) -> Written:
+            then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=20)
+            edges.current = body({**status, "completionTime": statuses.timestamp(then)}, spec=standing)
+            reconciler.observe(RequestView.of(edges.current))
+            return Written.DONE
+
+        edges.on_write = echo
+        reconciler.observe(RequestView.of(body(spec=standing)))
+        await settle(lambda: len(edges.statuses) >= 3)
+        assert [status["run"] for status in edges.statuses[:3]] == [1, 2, 3]
+
+    run(test)
+
+
+def test_a_deletion_that_met_a_conflict_is_tried_again(quick: None) -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=20)
+        answered = {"observedGeneration": 1, "run": 1, "completionTime": statuses.timestamp(then)}
+        edges.current = body(answered, spec={"ttlSecondsAfterFinished": 5})
+        reconciler.observe(RequestView.of(edges.current))
+        await settle(lambda: edges.current is None)
+        assert edges.deletions == 2
+
+    run(test)
+
+
+def test_who_waits_for_more_than_a_thousand_retries_is_still_retried(quick: None) -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        looks = 0
+
+        async def get(target: Target) -> dict[str, Any]:
+            nonlocal looks
+            looks += 1
+            raise UnavailableError("down")
+
+        edges.get = get  # type: ignore[method-assign]
+        reconciler.observe(RequestView.of(body(spec={"plugin": "absent"})))
+        await settle(lambda: looks >= 3)
+        (entry,) = reconciler._entries.values()
+        entry.retries, looks = 1100, 0  # a day of waiting
+        await settle(lambda: looks >= 3)
+
+    run(test)
+
+
+def test_a_defect_costs_a_retry_and_no_other_request_anything(
+    quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decide, failures = reconciling.decide, 0
+
+    def defective(view: RequestView, now: datetime.datetime) -> object:
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise RuntimeError("a defect")
+        return decide(view, now)
+
+    monkeypatch.setattr(reconciling, "decide", defective)
+
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        reconciler.observe(RequestView.of(body()))
+        await settle(lambda: bool(edges.statuses))
+        assert statuses.is_true(edges.statuses[0], statuses.READY)
+
+    with caplog.at_level(logging.ERROR):
+        run(test)
+    assert failures == 3
+    assert "n/a: the reconcile failed; trying again" in caplog.text
+
+
+def test_close_leaves_no_timer_and_no_task() -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        started = asyncio.Event()
+
+        async def forever(task: object, **_: object) -> Solved:
+            started.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        edges.run = forever  # type: ignore[method-assign]
+        reconciler.observe(RequestView.of(body()))
+        await started.wait()
+        await reconciler.close()
+        assert reconciler.under_way == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert not edges.statuses
+
+    run(test)
+
+
+def test_an_object_that_takes_no_status_at_all_gets_an_event() -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        edges.on_write = lambda status: Written.REFUSED
+        reconciler.observe(RequestView.of(body()))
+        await settle(lambda: reconciler.under_way == 0)
+        assert [statuses.find(status, statuses.READY)["reason"] for status in edges.statuses] == [
+            Reason.SOLVED,
+            Reason.RESULT_TOO_LARGE,
+        ]
+        assert edges.events == [Reason.RESULT_TOO_LARGE]
+
+    run(test)
+
+
+def test_what_is_cancelled_before_it_began_warns_of_nothing() -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        reconciler.observe(RequestView.of(body()))
+        reconciler.forget("u")
+        await asyncio.sleep(0)
+        assert not edges.statuses
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(test)
+        gc.collect()
+    assert not caught
+
+
+class Server:
+    """A connection whose answers are listed: an error, or None for success."""
+
+    def __init__(self, *answers: Exception | None, current: list[Exception | dict[str, Any]] | None = None) -> None:
+        self.answers = list(answers)
+        self.current = current or []
+        self.patches = 0
+
+    async def request(self, *_: object, **__: object) -> bytes:
+        self.patches += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer is not None:
+            raise answer
+        return b"{}"
+
+    async def get(self, path: str) -> dict[str, Any]:
+        answer = self.current.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def write(server: Any) -> Written:
+    return asyncio.run(StatusWriter(server).write(TARGET, {"observedGeneration": 1}))
+
+
+def test_credentials_that_are_renewed_late_cost_no_answer(quick: None) -> None:
+    unauthorized = ApiError(401, {"reason": "Unauthorized"})
+    assert write(Server(unauthorized, unauthorized, None)) is Written.DONE
+
+
+def test_an_outage_of_a_day_costs_no_answer(quick: None) -> None:
+    assert write(Server(*[UnavailableError("down")] * 1100, None)) is Written.DONE
+
+
+def test_an_object_at_the_limit_of_etcd_is_refused_at_once(quick: None) -> None:
+    server = Server(ApiError(500, {"message": "etcdserver: request is too large"}))
+    assert write(server) is Written.REFUSED
+    assert server.patches == 1
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+def test_a_refusal_that_lasts_is_told_and_holds_up_nobody(quick: None, status: int) -> None:
+    with pytest.raises(ApiError):
+        write(Server(ApiError(status, {"message": "a webhook says no"})))
+
+
+def test_whether_a_refused_patch_was_for_this_object_is_found_out_however_long_it_takes(quick: None) -> None:
+    ours = {"metadata": {"uid": "u", "generation": 1}}
+    changed = {"metadata": {"uid": "u", "generation": 2}}
+    away: list[Exception | dict[str, Any]] = [UnavailableError("down"), ApiError(503, {}), UnavailableError("down")]
+    invalid = ApiError(422, {"reason": "Invalid"})
+    assert write(Server(invalid, current=[*away, ours])) is Written.REFUSED
+    assert write(Server(invalid, current=[*away, changed])) is Written.DROPPED
+    assert write(Server(invalid, current=[*away, ApiError(404, {})])) is Written.DROPPED
+
+
+def test_a_deletion_says_when_the_object_has_changed_and_nothing_when_it_is_gone() -> None:
+    changed: Any = Server(ApiError(409, {"reason": "Conflict"}))
+    with pytest.raises(ApiError):
+        asyncio.run(Requests(changed).delete(TARGET, "1"))
+    gone: Any = Server(ApiError(404, {"reason": "NotFound"}))
+    asyncio.run(Requests(gone).delete(TARGET, "1"))
