@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import errno
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 
 import kopf
@@ -16,7 +18,7 @@ from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.kube import preflight
 from engine_ops.kube.config_maps import ConfigMaps
 from engine_ops.kube.connection import Connection
-from engine_ops.kube.errors import UnavailableError
+from engine_ops.kube.errors import ConnectError, UnavailableError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.lease import Lease, LocalLock, own_identity
 from engine_ops.kube.requests import Requests
@@ -26,7 +28,11 @@ from engine_ops.workers.pool import WorkerPool
 logger = logging.getLogger(__name__)
 
 LEASE_NAME = "engine-ops"
+LEASE_RELEASE_SECONDS = 3.0
+NESTING_LIMIT = 15_000
+"""The API server takes JSON that is nested 10,000 deep; at Python's own 1,000 one such object would end every watch."""
 API_SERVER_PATIENCE_SECONDS = 60.0
+UNUSABLE_ADDRESS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM)
 CREDENTIALS_REFRESH = datetime.timedelta(minutes=5)
 """How often kopf asks for the credentials again: a Pod's token is rotated by the kubelet."""
 
@@ -76,6 +82,7 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
     LeaseLostError
         If another operator took over.
     """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), NESTING_LIMIT))
     async with contextlib.AsyncExitStack() as stack:
         connection = await Connection.open(config.kubeconfig)
         stack.push_async_callback(connection.close)
@@ -93,7 +100,7 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
             stack.callback(lock.release)
         lease = Lease(connection, namespace, LEASE_NAME, identity)
         await lease.acquire()
-        stack.push_async_callback(lease.release)
+        stack.push_async_callback(_give_back, lease)
         await starting
 
         events = EventRecorder(connection, identity)
@@ -115,6 +122,13 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
         )
         async with _in_background(lease.hold(), "hold the Lease"), _in_background(events.run(), "post Events"):
             await _run_kopf(config, connection, reconciler)
+
+
+async def _give_back(lease: Lease) -> None:
+    """Release the Lease, without making the end of the process wait for an API server that hangs."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LEASE_RELEASE_SECONDS):
+            await lease.release()
 
 
 async def _wait_for_api_server(connection: Connection, config: OperatorConfig, namespace: str) -> None:
@@ -154,14 +168,19 @@ async def _run_kopf(config: OperatorConfig, connection: Connection, reconciler: 
     async def requests_under_way(**_: object) -> int:
         return reconciler.under_way
 
-    await kopf.operator(
-        registry=registry,
-        settings=kopf_settings.settings(),
-        standalone=True,
-        clusterwide=not config.namespaces,
-        namespaces=config.namespaces,
-        liveness_endpoint=config.probes,
-    )
+    try:
+        await kopf.operator(
+            registry=registry,
+            settings=kopf_settings.settings(),
+            standalone=True,
+            clusterwide=not config.namespaces,
+            namespaces=config.namespaces,
+            liveness_endpoint=config.probes,
+        )
+    except OSError as error:
+        if error.errno not in UNUSABLE_ADDRESS:
+            raise
+        raise ConnectError(f"health cannot be answered at {config.probes}: {error.strerror}. Set --probes") from error
 
 
 @contextlib.asynccontextmanager
