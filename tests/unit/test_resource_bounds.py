@@ -16,8 +16,11 @@ from engine_ops.engine.contract import Budget, ignore_report
 from engine_ops.engine.resource import dff
 from engine_ops.engine.resource.bounds import lower_bound
 from engine_ops.engine.resource.data import parse
+from engine_ops.engine.resource.first_answer import first_answers
 from engine_ops.engine.resource.linear_program import maximise
+from engine_ops.engine.resource.packing import cost_of
 from engine_ops.engine.resource.problem import Problem, build_problem
+from engine_ops.engine.resource.proof import Proof
 from engine_ops.engine.resource.solver import ResourceSolver
 
 
@@ -107,6 +110,27 @@ def test_the_truth_is_never_below_the_bound_nor_above_the_answer(
     assert answer.result["lowerBound"] <= best * unit + 1e-9
     assert answer.result["lowerBound"] == pytest.approx(lower_bound(problem, problem.count).cost * unit)
     assert (answer.objective or 0.0) >= best * unit - 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(tiny(), st.integers(0, 12))
+def test_a_bound_that_is_enough_is_still_one_and_no_weaker_than_asked(
+    request_: tuple[dict[str, Any], dict[str, Any]], enough: int
+) -> None:
+    problem = build_problem(*parse(*request_))
+    whole = lower_bound(problem, problem.count).cost
+    assert min(enough, whole) <= lower_bound(problem, problem.count, enough=enough).cost <= whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(tiny())
+def test_only_complete_packings_at_the_bound_are_settled(request_: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    problem = build_problem(*parse(*request_))
+    whole = lower_bound(problem, problem.count).cost
+    proof = Proof(problem)
+    for _, packing in first_answers(problem):
+        cost = cost_of(problem, packing)
+        assert proof.settles(packing) == (not packing.left.any() and cost == whole)
 
 
 FAMILIES = [dff.rounding, dff.cutting, dff.counting]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -36,11 +35,10 @@ def build_answer(problem: Problem, packing: Packing, algorithm: str, bound: int 
     placed = int((problem.count - packing.left).sum())
     too_big = int(problem.item_count[problem.group_of_item < 0].sum())
     left_out = int(packing.left.sum())
-    if bound is None or left_out:
-        bound = lower_bound(problem, problem.count - packing.left).cost
     cost = cost_of(problem, packing)
-    unit = problem.money if problem.money is not None else Fraction(1)
-    objective, lower = _number(cost * unit), _number(bound * unit)
+    if bound is None or left_out:
+        bound = lower_bound(problem, problem.count - packing.left, enough=cost).cost
+    objective, lower = _in_money(problem, cost), _in_money(problem, bound)
     gap = None if left_out or not placed else _gap(cost, bound)
     share = placed / problem.total
     score = share * (1.0 if cost == bound else bound / cost) if placed else 0.0
@@ -196,5 +194,8 @@ def _gap(cost: int, bound: int) -> float | None:
     return (cost - bound) / bound if bound else None
 
 
-def _number(value: Fraction) -> int | float:
+def _in_money(problem: Problem, cost: int) -> int | float:
+    if problem.money is None:
+        return cost
+    value = cost * problem.money
     return int(value) if value.denominator == 1 else float(value)

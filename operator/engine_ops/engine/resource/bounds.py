@@ -65,25 +65,38 @@ class Bound:
     basis: str
 
 
-def lower_bound(problem: Problem, counts: IntArray) -> Bound:
+def lower_bound(problem: Problem, counts: IntArray, enough: float = math.inf) -> Bound:
     """Bound the cost of any packing of the given items.
 
     Parameters
     ----------
     counts
         (G,) how many items of each group are packed.
+    enough
+        Look for no better bound than this: the cost of a packing of these items, say, which no bound can exceed.
+        Cheap bounds come first, so that most small problems never see the dear ones.
     """
     present = np.flatnonzero(counts)
     if not len(present):
         return Bound(0, "nothing is placed")
-    sums = list(_sum_rows(problem, present, counts[present]))
-    multipliers = _multipliers(problem, sums)
-    rows = [*sums, *_function_rows(problem, present, counts[present])]
     best = _largest_item(problem, present)
-    for candidate in (multipliers, _multipliers(problem, rows), *_single(problem, rows)):
-        cost = math.ceil(_proven(problem, rows, candidate))
-        if cost > best.cost:
-            best = Bound(cost, _basis(rows, candidate))
+    rows: list[Row] = []
+    for more in (_sum_rows, _function_rows):
+        if best.cost >= enough:
+            return best
+        for row in more(problem, present, counts[present]):
+            rows.append(row)
+            cost = _alone(problem, row)
+            if cost > best.cost:
+                best = Bound(cost, row.name)
+                if cost >= enough:
+                    return best
+        # With one type, rows together prove no more than the best of them alone.
+        if len(problem.cost) > 1:
+            multipliers = _multipliers(problem, rows)
+            cost = math.ceil(_proven(problem, rows, multipliers))
+            if cost > best.cost:
+                best = Bound(cost, _basis(rows, multipliers))
     return best
 
 
@@ -111,30 +124,37 @@ def resource_prices(problem: Problem, counts: IntArray) -> FloatArray:
 
 def _largest_item(problem: Problem, present: IntArray) -> Bound:
     """Every item needs a node of a type that it fits."""
-    cost = np.array(problem.cost, dtype=object)
-    cheapest = {min(cost[fits]) for fits in np.unique(problem.fits[present], axis=0)}
-    return Bound(int(max(cheapest)), "one node for the most demanding item")
+    if len(problem.cost) == 1:
+        cheapest = {problem.cost[0]}
+    else:
+        cost = np.array(problem.cost, dtype=object)
+        cheapest = {int(min(cost[fits])) for fits in np.unique(problem.fits[present], axis=0)}
+    return Bound(max(cheapest), "one node for the most demanding item")
 
 
 def _sum_rows(problem: Problem, present: IntArray, counts: IntArray) -> Iterator[Row]:
     """Yield a row for each dimension, over all items and over those that only some types can hold."""
-    fits = problem.fits[present]
-    subsets = [(np.ones(len(present), dtype=np.bool_), np.ones(len(problem.cost), dtype=np.bool_))]
-    # Items confined to some of the types need nodes of these types.
-    subsets += [
-        (~(fits & ~types).any(axis=1), types) for types in np.unique(fits, axis=0)[:_MAX_SUBSETS] if not types.all()
-    ]
+    everything = np.ones(len(present), dtype=np.bool_)
+    subsets = [(everything, np.ones(len(problem.cost), dtype=np.bool_))]
+    if len(problem.cost) > 1:
+        # Items confined to some of the types need nodes of these types.
+        fits = problem.fits[present]
+        subsets += [
+            (~(fits & ~types).any(axis=1), types) for types in np.unique(fits, axis=0)[:_MAX_SUBSETS] if not types.all()
+        ]
     for chosen, types in subsets:
+        columns = problem.demand[present[chosen]].T.tolist()
+        offered = np.where(types[:, None], problem.capacity, 0).T.tolist()
+        numbers = counts[chosen].tolist()
         for place, name in enumerate(problem.resources):
-            sizes = problem.demand[present[chosen], place]
-            divisor = int(np.gcd.reduce(sizes))
+            divisor = math.gcd(*columns[place])
             if divisor == 0:
                 continue
-            demand = _exact_sum(sizes // divisor, counts[chosen])
+            demand = sum(size * number for size, number in zip(columns[place], numbers, strict=True)) // divisor
             # No sum of multiples of the divisor reaches into the rest of the capacity.
-            capacity = np.where(types, problem.capacity[:, place] // divisor, 0)
+            capacity = tuple(amount // divisor for amount in offered[place])
             label = f"the sum of {name}" if name != PODS else "the number of items a node"
-            yield Row(label, demand, tuple(capacity.tolist()), place, divisor)
+            yield Row(label, demand, capacity, place, divisor)
 
 
 def _function_rows(problem: Problem, present: IntArray, counts: IntArray) -> Iterator[Row]:
@@ -189,14 +209,12 @@ def _multipliers(problem: Problem, rows: Sequence[Row]) -> FloatArray:
     return point[: len(rows)] * scale
 
 
-def _single(problem: Problem, rows: Sequence[Row]) -> Iterator[FloatArray]:
-    """Yield the multipliers that rest on one row alone: the simplest proofs, immune to a simplex that went astray."""
-    for place, row in enumerate(rows):
-        ratios = [cost * row.demand / held for cost, held in zip(problem.cost, row.capacity, strict=True) if held]
-        if ratios:
-            multipliers = np.zeros(len(rows))
-            multipliers[place] = min(ratios)
-            yield multipliers
+def _alone(problem: Problem, row: Row) -> int:
+    """Return the cost that one row proves by itself, in whole numbers: the simplest proof, immune to any simplex."""
+    return min(
+        (-(-cost * row.demand // held) for cost, held in zip(problem.cost, row.capacity, strict=True) if held),
+        default=0,
+    )
 
 
 def _proven(problem: Problem, rows: Sequence[Row], multipliers: FloatArray) -> Fraction:

@@ -116,8 +116,8 @@ def _row(problem: Problem, item: int, nodes: list[tuple[str, int]], left: int, r
 
 
 def _bound_notes(problem: Problem, counts: IntArray, kinds: list[int]) -> Iterator[str]:
-    bound = lower_bound(problem, counts)
     cost = sum(problem.cost[kind] for kind in kinds)
+    bound = lower_bound(problem, counts, enough=cost)
     unit = 1 if problem.money is None else problem.money
     word = "nodes" if problem.money is None else "in cost"
     yield f"At least {float(bound.cost * unit):g} {word} for the items placed: {bound.basis}."

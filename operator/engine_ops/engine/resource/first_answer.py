@@ -21,15 +21,15 @@ _ENOUGH_STEPS = 5_000  # Choices of `balanced` after which no further variant is
 _SINGLE_TYPES = 3
 
 
-def first_answers(problem: Problem, target: int) -> Iterator[tuple[str, Packing]]:
-    """Yield first answers, each better than those before it, with the algorithm's name.
+def first_answers(problem: Problem) -> Iterator[tuple[str, Packing]]:
+    """Yield first answers, each better than those before it, with the algorithm's name, the cheapest to make first.
+
+    The work is done between the answers: a caller who has seen enough takes no more of them.
 
     Parameters
     ----------
     problem
         At least one group.
-    target
-        The lower bound of the cost of everything: a complete packing at this cost ends it.
     """
     best = None
     complete = False
@@ -40,8 +40,6 @@ def first_answers(problem: Problem, target: int) -> Iterator[tuple[str, Packing]
             best = value
             yield name, packing
         complete = complete or not packing.left.any()
-        if complete and best[1] <= target:
-            return
     if complete:
         return
     for packing in admissions(problem):

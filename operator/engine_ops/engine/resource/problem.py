@@ -110,26 +110,24 @@ def build_problem(data: ResourceData, constraints: ResourceConstraints) -> Probl
     max_nodes = total if constraints.max_nodes is None else min(total, constraints.max_nodes)
     limit = tuple(min(max_nodes, _max_of(kind)) for kind in kinds)
     limited = constraints.max_nodes is not None or any(_max_of(kind) < total for kind in kinds)
-    item_priority = np.array([item.priority if limited else 0 for item in items], dtype=np.int64)
-
-    groups, of_item = np.unique(np.column_stack([item_demand, item_priority]), axis=0, return_inverse=True)
-    of_item = of_item.ravel()
-    fits = _fits(groups[:, :-1], capacity)
+    demand, priority, of_item = _group(item_demand.tolist(), [item.priority if limited else 0 for item in items])
+    fits = _fits(demand, capacity)
     placeable = fits.any(axis=1)
-    number = np.where(placeable, np.cumsum(placeable) - 1, -1)
-    count = np.zeros(len(groups), dtype=np.int64)
-    np.add.at(count, of_item, item_count)
+    count = np.bincount(of_item, weights=item_count, minlength=len(demand)).astype(np.int64)
+    if not placeable.all():
+        of_item = np.where(placeable, np.cumsum(placeable) - 1, -1)[of_item]
+        demand, priority, count, fits = demand[placeable], priority[placeable], count[placeable], fits[placeable]
     cost, money = _costs(kinds)
     return Problem(
         item_ids=[item.id for item in items],
         item_count=item_count,
-        group_of_item=number[of_item],
+        group_of_item=of_item,
         item_demand=item_demand,
         resources=(*names, PODS),
-        demand=np.ascontiguousarray(groups[placeable, :-1]),
-        count=count[placeable],
-        priority=np.ascontiguousarray(groups[placeable, -1]),
-        fits=fits[placeable],
+        demand=demand,
+        count=count,
+        priority=priority,
+        fits=fits,
         type_names=tuple(kind.name if isinstance(kind, NodeType) else "" for kind in kinds),
         capacity=capacity,
         cost=cost,
@@ -137,6 +135,18 @@ def build_problem(data: ResourceData, constraints: ResourceConstraints) -> Probl
         limit=limit,
         max_nodes=max_nodes,
         limited=limited,
+    )
+
+
+def _group(item_demand: list[list[int]], item_priority: list[int]) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the groups' demand (G, D) and priority (G,), in ascending order, and the group (items,) of each item."""
+    keys = list(zip(map(tuple, item_demand), item_priority, strict=True))
+    distinct = sorted(set(keys))
+    number = {key: place for place, key in enumerate(distinct)}
+    return (
+        np.array([amounts for amounts, _ in distinct], dtype=np.int64),
+        np.array([priority for _, priority in distinct], dtype=np.int64),
+        np.array([number[key] for key in keys], dtype=np.int64),
     )
 
 
@@ -164,13 +174,15 @@ def _amounts(kind: NodeCapacity, extra: Sequence[str]) -> list[tuple[str, float]
 
 
 def _demand(items: Sequence[Item], extra: Sequence[str]) -> IntArray:
-    columns = [
-        request_units_array("cpu", [item.cpu for item in items]),
-        request_units_array("memory", [item.memory for item in items]),
-        *(request_units_array(name, [item.resources.get(name, 0.0) for item in items]) for name in extra),
-        np.ones(len(items), dtype=np.int64),
+    amounts = [
+        ("cpu", [item.cpu for item in items]),
+        ("memory", [item.memory for item in items]),
+        *((name, [item.resources.get(name, 0.0) for item in items]) for name in extra),
     ]
-    return np.column_stack(columns)
+    demand = np.ones((len(items), len(amounts) + 1), dtype=np.int64)
+    for place, (name, column) in enumerate(amounts):
+        demand[:, place] = request_units_array(name, column)
+    return demand
 
 
 def _costs(kinds: Sequence[NodeCapacity]) -> tuple[tuple[int, ...], Fraction | None]:

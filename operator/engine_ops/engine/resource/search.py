@@ -16,6 +16,7 @@ from engine_ops.engine.resource.packing import (
     value_of,
 )
 from engine_ops.engine.resource.problem import FloatArray, IntArray, Problem
+from engine_ops.engine.resource.proof import Proof
 from engine_ops.engine.resource.swaps import Exchange
 
 # Steps without a lighter outside before another part of the packing is ruined. With one type, removing one node or
@@ -26,7 +27,7 @@ _RANK_BASE = 64.0  # What one item of a priority outweighs of the next lower one
 
 
 def improve(
-    problem: Problem, packing: Packing, target: int, budget: Budget, found: Callable[[Packing], None]
+    problem: Problem, packing: Packing, proof: Proof, budget: Budget, found: Callable[[Packing], None]
 ) -> Packing:
     """Search for something better than ``packing`` while the budget allows.
 
@@ -38,8 +39,8 @@ def improve(
     ----------
     packing
         The incumbent.
-    target
-        The lower bound of the cost: a packing of everything at this cost is optimal and ends the search.
+    proof
+        What it settles is optimal and ends the search.
     budget
         A step is one exchange.
     found
@@ -54,7 +55,8 @@ def improve(
     size = _sizes(problem)
     best, value = packing, value_of(problem, packing)
     steps = _Steps(budget)
-    while not (value[0] == () and value[1] <= target) and best.nodes and steps.allowed:
+    settled = proof.settles(best)
+    while not settled and best.nodes and steps.allowed:
         if value[0]:
             start, weight = best, _admission_weights(problem, size)
         else:
@@ -63,6 +65,7 @@ def improve(
             better = cheapen(problem, candidate)
             if (reached := value_of(problem, better)) < value:
                 best, value = better, reached
+                settled = proof.settles(best)
                 found(best)
     return best
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from engine_ops.engine.contract import Answer, Budget, Explanation, Report
 from engine_ops.engine.resource.answer import build_answer
-from engine_ops.engine.resource.bounds import lower_bound
 from engine_ops.engine.resource.data import parse
 from engine_ops.engine.resource.explain import explain
 from engine_ops.engine.resource.first_answer import first_answers
 from engine_ops.engine.resource.packing import Packing
 from engine_ops.engine.resource.problem import build_problem
+from engine_ops.engine.resource.proof import Proof
 from engine_ops.engine.resource.search import improve
 
 
@@ -32,18 +32,24 @@ class ResourceSolver:
             If the data or a constraint is wrong. Every fault is named with its path.
         """
         problem = build_problem(*parse(data, constraints))
-        bound = lower_bound(problem, problem.count)
+        proof = Proof(problem)
         best, name = Packing((), problem.count), "first-fit-decreasing"
-        for name, best in first_answers(problem, bound.cost):
-            report(partial(build_answer, problem, best, name, bound.cost))
+        settled = False
+        for name, best in first_answers(problem):
+            settled = proof.settles(best)
+            report(partial(build_answer, problem, best, name, proof.cost))
+            if settled:
+                break
+        if settled or not budget.allows(0):
+            return build_answer(problem, best, name, proof.cost)
 
         searched = f"{name}+exchange"
 
         def found(packing: Packing) -> None:
-            report(partial(build_answer, problem, packing, searched, bound.cost))
+            report(partial(build_answer, problem, packing, searched, proof.cost))
 
-        improved = improve(problem, best, bound.cost, budget, found)
-        return build_answer(problem, improved, name if improved is best else searched, bound.cost)
+        improved = improve(problem, best, proof, budget, found)
+        return build_answer(problem, improved, name if improved is best else searched, proof.cost)
 
     def explain(
         self, data: Mapping[str, Any], constraints: Mapping[str, Any], result: Mapping[str, Any]
