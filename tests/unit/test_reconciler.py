@@ -17,6 +17,7 @@ import pytest
 
 from engine_ops.api import status as statuses
 from engine_ops.api.reasons import Reason
+from engine_ops.controllers import progress
 from engine_ops.controllers import reconciler as reconciling
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.view import RequestView
@@ -254,6 +255,64 @@ def test_what_is_cancelled_before_it_began_warns_of_nothing() -> None:
         run(test)
         gc.collect()
     assert not caught
+
+
+@pytest.mark.parametrize("ended_by", ["close", "deletion"])
+def test_a_progress_write_that_the_api_server_does_not_answer_holds_up_no_end(
+    monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_REPORT_SECONDS", 0.0)
+
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        writing = asyncio.Event()
+
+        async def hang(*_: object, **__: object) -> Any:
+            writing.set()
+            await asyncio.Event().wait()
+
+        async def solve(*_: object, **__: object) -> Any:
+            await asyncio.Event().wait()
+
+        edges.run = solve  # type: ignore[method-assign]
+        edges.write = hang  # type: ignore[method-assign]
+        reconciler.observe(RequestView.of(body()))
+        await writing.wait()
+        if ended_by == "close":
+            await reconciler.close()
+        else:
+            reconciler.forget("u")
+        await settle(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+    run(test)
+
+
+def test_a_final_write_waits_for_the_progress_write_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "FIRST_REPORT_SECONDS", 0.0)
+
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        writing, answer = asyncio.Event(), asyncio.Event()
+        order: list[str] = []
+
+        async def write(target: Target, status: dict[str, Any]) -> Written:
+            final = statuses.find(status, statuses.RECONCILING) is None
+            if not final:
+                writing.set()
+                await answer.wait()
+            order.append("final" if final else "progress")
+            return Written.DONE
+
+        async def solve(*_: object, **__: object) -> Solved:
+            await writing.wait()
+            asyncio.get_running_loop().call_later(0.02, answer.set)
+            return SOLVED
+
+        edges.run = solve  # type: ignore[method-assign]
+        edges.write = write  # type: ignore[method-assign]
+        reconciler.observe(RequestView.of(body()))
+        await settle(lambda: len(order) == 2)
+        assert order == ["progress", "final"]
+
+    run(test)
 
 
 class Server:

@@ -58,9 +58,17 @@ class ProgressReporter:
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._write is not None:
-            # Never cancelled: a write on its way could land after the final one.
+        if self._write is None:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            # No final write follows. This one tries for as long as the API server is away: an end must not wait for it.
+            self._write.cancel()
+        try:
+            # Else not cancelled: a write on its way could land after the final one.
             await asyncio.wait([self._write])
+        except asyncio.CancelledError:
+            self._write.cancel()
+            raise
 
     def _arm(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._fire)

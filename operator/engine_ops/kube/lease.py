@@ -108,8 +108,8 @@ class Lease:
                 renewed = loop.time()
             except (ApiError, UnavailableError, TimeoutError) as error:
                 if loop.time() - renewed >= GIVE_UP_SECONDS - RETRY_SECONDS:
-                    raise LeaseLostError(f"the Lease {self._name} could not be renewed: {error}") from error
-                logger.warning("the Lease is not renewed yet: %s", error)
+                    raise LeaseLostError(f"the Lease {self._name} could not be renewed: {_cause(error)}") from error
+                logger.warning("the Lease is not renewed yet: %s", _cause(error))
 
     async def release(self) -> None:
         """Give the Lease back, so that a successor need not wait. Failing that, it runs out by itself."""
@@ -215,6 +215,10 @@ def own_identity() -> tuple[str, bool]:
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         return socket.gethostname(), True
     return f"{socket.gethostname()}-{getpass.getuser()}", False
+
+
+def _cause(error: Exception) -> str:
+    return str(error) or "the API server did not answer in time"
 
 
 def _now() -> str:
