@@ -25,6 +25,7 @@ from engine_ops.api.reasons import WAITING, Reason
 from engine_ops.engine import solvers
 from engine_ops.engine.contract import Answer, Budget, Report
 from engine_ops.workers import solve
+from engine_ops.workers.alarm import ALARM
 from engine_ops.workers.frames import encode_frame
 from engine_ops.workers.messages import Failed, Outcome, Solved, SolveTask
 from engine_ops.workers.solve import evaluate
@@ -303,9 +304,10 @@ class TestThrottle:
         throttle.offer(lambda: 1)
         throttle.finish()
         throttle.offer(lambda: 2)
-        for thread in threading.enumerate():
-            if isinstance(thread, threading.Timer):
-                thread.join(10)
+        # Calls come in the order in which they are due: after this one, the throttle's would have come.
+        later = threading.Event()
+        ALARM.set(time.monotonic() + 0.02, later.set)
+        assert later.wait(10)
         assert sent == []
 
     def test_an_error_of_the_builder_is_logged_and_costs_one_value(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from engine_ops.workers.alarm import ALARM
+
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.25
@@ -45,7 +47,7 @@ class Throttle(Generic[ValueT]):
         self._interval_seconds = interval_seconds
         self._lock = threading.Lock()
         self._build: Callable[[], ValueT | None] | None = None
-        self._timer: threading.Timer | None = None
+        self._alarm: int | None = None
         self._due = time.monotonic() + (0.0 if first_at_once else interval_seconds)
         self._finished = False
 
@@ -61,28 +63,25 @@ class Throttle(Generic[ValueT]):
             if self._finished:
                 return
             self._build = build
-            if self._timer is not None:
+            if self._alarm is not None:
                 return
-            wait_seconds = self._due - time.monotonic()
-            if wait_seconds <= 0:
+            if self._due <= time.monotonic():
                 self._flush()
             else:
-                self._timer = threading.Timer(wait_seconds, self._fire)
-                self._timer.daemon = True
-                self._timer.start()
+                self._alarm = ALARM.set(self._due, self._fire)
 
     def finish(self) -> None:
         """Drop what waits. Nothing is sent after this returns."""
         with self._lock:
             self._finished = True
             self._build = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if self._alarm is not None:
+                ALARM.cancel(self._alarm)
+                self._alarm = None
 
     def _fire(self) -> None:
         with self._lock:
-            self._timer = None
+            self._alarm = None
             if not self._finished:
                 self._flush()
 
