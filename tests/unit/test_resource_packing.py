@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +16,8 @@ from hypothesis import strategies as st
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.contract import Answer, Budget, ignore_report
 from engine_ops.engine.resource.data import parse
-from engine_ops.engine.resource.first_fit_decreasing import first_fit_decreasing
-from engine_ops.engine.resource.packing import cost_of, left_by_priority, value_of
+from engine_ops.engine.resource.first_fit_decreasing import first_fit, first_fit_decreasing, first_fit_few
+from engine_ops.engine.resource.packing import Packing, cost_of, left_by_priority, value_of
 from engine_ops.engine.resource.problem import build_problem
 from engine_ops.engine.resource.solver import ResourceSolver
 
@@ -151,6 +153,19 @@ def test_never_worse_than_first_fit_decreasing(request_: tuple[Data, Data]) -> N
     assert (left_by_priority(problem, ours), objective) <= (left, cost)
     if problem.money is None:
         assert cost_of(problem, peer) == nodes
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests(), st.randoms())
+def test_first_fit_is_the_same_in_plain_numbers_and_in_arrays(request_: tuple[Data, Data], random: Random) -> None:
+    problem = build_problem(*parse(*request_))
+    order = np.array(random.sample(range(len(problem.count)), len(problem.count)), dtype=np.int64)
+    arrays = first_fit(problem, order, Packing((), problem.count))
+    plain = first_fit_few(problem, order)
+    assert plain.left.tolist() == arrays.left.tolist()
+    assert [(kind, groups.tolist(), counts.tolist()) for kind, groups, counts in plain.nodes] == [
+        (kind, groups.tolist(), counts.tolist()) for kind, groups, counts in arrays.nodes
+    ]
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,6 +7,8 @@ import numpy as np
 from engine_ops.engine.resource.packing import Node, Packing, used
 from engine_ops.engine.resource.problem import FloatArray, IntArray, Problem
 
+_FEW = 64  # Items times types: below it, there are so few nodes to look at that plain numbers are faster than arrays.
+
 
 def first_fit_decreasing(problem: Problem) -> Packing:
     """Place the largest items first, each on the first node that holds it; open a node where none does.
@@ -29,9 +31,11 @@ def first_fit(problem: Problem, order: IntArray, start: Packing | None = None) -
     start
         Nodes to begin with, and what is to be placed; no nodes and everything where None.
     """
-    worth = _cost_per_size(problem)
     if start is None:
+        if int(problem.count.sum()) * len(problem.cost) <= _FEW:
+            return first_fit_few(problem, order)
         start = Packing((), problem.count)
+    worth = _cost_per_size(problem)
     kinds = [node.type for node in start.nodes]
     placed = [dict(zip(node.groups.tolist(), node.counts.tolist(), strict=True)) for node in start.nodes]
     free = np.empty((max(64, len(kinds)), problem.capacity.shape[1]), dtype=np.int64)
@@ -71,6 +75,48 @@ def first_fit(problem: Problem, order: IntArray, start: Packing | None = None) -
             missing -= alike * several
         left[group] = missing
     return Packing([_node(kind, entries) for kind, entries in zip(kinds, placed, strict=True)], left)
+
+
+def first_fit_few(problem: Problem, order: IntArray) -> Packing:
+    """Do what `first_fit` does, node by node in plain numbers: for a few nodes, arrays cost more than they save.
+
+    Parameters
+    ----------
+    order
+        (G,) or fewer groups, each once.
+    """
+    demand, capacity, fits = problem.demand.tolist(), problem.capacity.tolist(), problem.fits.tolist()
+    worth = _cost_per_size(problem).tolist()
+    left = problem.count.tolist()
+    spare = list(problem.limit)
+    kinds: list[int] = []
+    placed: list[dict[int, int]] = []
+    free: list[list[int]] = []
+    for group in order.tolist():
+        asked = [(place, amount) for place, amount in enumerate(demand[group]) if amount]
+        missing = left[group]
+        number = 0
+        while missing:
+            if number == len(free):
+                usable = [kind for kind, fit in enumerate(fits[group]) if fit and spare[kind] > 0]
+                if not usable or len(free) == problem.max_nodes:
+                    break
+                kind = min(usable, key=worth.__getitem__)
+                spare[kind] -= 1
+                kinds.append(kind)
+                placed.append({})
+                free.append(list(capacity[kind]))
+            room = free[number]
+            several = min(missing, *(room[place] // amount for place, amount in asked))
+            if several:
+                for place, amount in asked:
+                    room[place] -= several * amount
+                placed[number][group] = several
+                missing -= several
+            number += 1
+        left[group] = missing
+    nodes = [_node(kind, entries) for kind, entries in zip(kinds, placed, strict=True)]
+    return Packing(nodes, np.array(left, dtype=np.int64))
 
 
 def sizes(problem: Problem) -> FloatArray:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine_ops.engine.resource.data import Item, NodeCapacity, NodeType, ResourceConstraints, ResourceData
-from engine_ops.engine.units import capacity_units, request_units_array
+from engine_ops.engine.units import capacity_units, request_units, request_units_array
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -20,6 +20,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 PODS = "pods"
 """The dimension that counts items."""
+
+_FEW_ITEMS = 16  # For so many, plain numbers are faster than arrays.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,7 +183,11 @@ def _demand(items: Sequence[Item], extra: Sequence[str]) -> IntArray:
     ]
     demand = np.ones((len(items), len(amounts) + 1), dtype=np.int64)
     for place, (name, column) in enumerate(amounts):
-        demand[:, place] = request_units_array(name, column)
+        demand[:, place] = (
+            request_units_array(name, column)
+            if len(column) > _FEW_ITEMS
+            else [request_units(name, amount) for amount in column]
+        )
     return demand
 
 
