@@ -36,7 +36,7 @@ class InProcessPool:
     async def close(self) -> None:
         pass
 
-    async def run(self, task: SolveTask, *, timeout_seconds: float) -> Outcome:
+    async def run(self, task: SolveTask, *, timeout_seconds: float, on_incumbent: object = None) -> Outcome:
         assert timeout_seconds > 0
         return evaluate(task)
 
@@ -49,7 +49,7 @@ def pool_that_raises(error: Exception, incumbent: Solved | None = None) -> type[
     """A pool whose every task ends in an error, after an answer where one is given."""
 
     class Failing(InProcessPool):
-        async def run(self, task: SolveTask, *, timeout_seconds: float) -> Outcome:
+        async def run(self, task: SolveTask, *, timeout_seconds: float, on_incumbent: object = None) -> Outcome:
             del task, timeout_seconds
             error.incumbent = incumbent  # type: ignore[attr-defined]
             raise error

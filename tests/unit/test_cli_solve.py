@@ -334,7 +334,7 @@ def test_search_seconds_takes_the_place_of_the_specs(monkeypatch: pytest.MonkeyP
     seen = []
 
     class Recording(InProcessPool):
-        async def run(self, task: Any, *, timeout_seconds: float) -> Any:
+        async def run(self, task: Any, *, timeout_seconds: float, on_incumbent: Any = None) -> Any:
             seen.append((task.search_seconds, timeout_seconds))
             return await super().run(msgspec.structs.replace(task, search_seconds=0), timeout_seconds=timeout_seconds)
 

@@ -17,10 +17,9 @@ from engine_ops.api.reasons import Reason
 from engine_ops.api.status import READY, Attempt, Status, find, is_true
 from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import Manifests, Request
-from engine_ops.controllers.solving import solution_of, task_for
-from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
-from engine_ops.workers.frames import FrameTooLargeError
-from engine_ops.workers.messages import Failed, Solved, SolveTask
+from engine_ops.controllers import solving
+from engine_ops.controllers.solving import run_task, solution_of, task_for
+from engine_ops.workers.messages import SolveTask
 
 UNLIMITED_BYTES: Final = 2**62
 """A status that is printed holds the whole result."""
@@ -133,35 +132,14 @@ async def _finish(pool: EarlyPool, item: Answered | _Prepared) -> Answered:
     request, spec = item.request, item.spec
     workers = await pool.ready()
     attempt = _attempt(request)
-    cut_off, incumbent = None, None
-    outcome: Solved | Failed | None = None
-    try:
-        outcome = await workers.run(item.task, timeout_seconds=float(spec.timeout_seconds))
-    except WorkerTimeoutError as error:
-        incumbent, cut_off = error.incumbent, f"timeoutSeconds ({spec.timeout_seconds}) passed"
-    except WorkerDiedError as error:
-        incumbent, cut_off = error.incumbent, f"the worker died ({error.cause})"
-    except FrameTooLargeError as error:
-        outcome = Failed(Reason.INVALID_DATA, str(error), faults=((item.task.data_path, str(error)),))
+    outcome = await run_task(workers, item.task, spec)
     now = _now()
-    match outcome or incumbent:
-        case Solved() as solved:
-            return Answered(request, _plain(statuses.answered(attempt, solution_of(solved, cut_off=cut_off), now)))
-        case Failed() as failed:
-            faults = tuple(Fault(path, message) for path, message in failed.faults)
-            # As in the operator: what is wrong is the ConfigMap, not the spec, and it may change at any time.
-            waits = failed.waiting or (spec.data_from is not None and failed.reason == Reason.INVALID_DATA)
-            to_status = statuses.waiting if waits else statuses.stalled
-            return Answered(request, to_status(attempt, failed.reason, failed.message, now), faults)
-        case None:
-            return Answered(request, _given_up(attempt, spec, cut_off or "", now))
-
-
-def _given_up(attempt: Attempt, spec: OptimizationRequestSpec, cut_off: str, now: datetime.datetime) -> Status:
-    if cut_off.startswith("timeoutSeconds"):
-        message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
-        return statuses.stalled(attempt, Reason.TIMED_OUT, message, now)
-    return statuses.waiting(attempt, Reason.WORKER_DIED, f"{cut_off} before there was an answer", now)
+    if isinstance(outcome, solving.Answered):
+        solution = solution_of(outcome.solved, cut_off=outcome.cut_off)
+        return Answered(request, _plain(statuses.answered(attempt, solution, now)))
+    to_status = statuses.waiting if outcome.waiting else statuses.stalled
+    faults = tuple(Fault(path, message) for path, message in outcome.faults)
+    return Answered(request, to_status(attempt, outcome.reason, outcome.message, now), faults)
 
 
 def _attempt(request: Request) -> Attempt:

@@ -16,6 +16,7 @@ from engine_ops.cli.answering import answer_all
 from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.cli.printing import format_table, safe
+from engine_ops.controllers.solving import data_path
 from engine_ops.engine.contract import Explanation
 from engine_ops.engine.solvers import solver_for
 from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
@@ -143,7 +144,7 @@ def _tell_request(manifests: Manifests, request: Request, result: Mapping[str, A
 
 
 def _explain(spec: OptimizationRequestSpec, data: bytes | None, result: Mapping[str, Any] | bytes) -> Explanation:
-    path = _data_path(spec)
+    path = data_path(spec)
     problem = (spec.data or {}) if data is None else read_json_or_yaml(data, path)
     whole = _decompress(result) if isinstance(result, bytes) else result
     try:
@@ -155,13 +156,6 @@ def _explain(spec: OptimizationRequestSpec, data: bytes | None, result: Mapping[
         # A result in a file may be anything; solvers check that it fits the data, not each value's type.
         message = f"is no result of type {spec.type.value} ({type(error).__name__}: {error})"
         raise InvalidDataError([Fault("status.result", message)]) from error
-
-
-def _data_path(spec: OptimizationRequestSpec) -> str:
-    if spec.data_from is None:
-        return "spec.data"
-    ref = spec.data_from.config_map_key_ref
-    return f"spec.dataFrom.configMapKeyRef({ref.name}/{ref.key})"
 
 
 def _format(name: str, explanation: Explanation) -> str:

@@ -124,7 +124,12 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
         )
         _spare_the_collector()
         async with _in_background(lease.hold(), "hold the Lease"), _in_background(events.run(), "post Events"):
-            await _run_kopf(config, connection, reconciler)
+            try:
+                await _run_kopf(config, connection, reconciler)
+            except Exception:
+                # Says in a sentence what has gone missing since the start, if that is why: a definition, a right.
+                await preflight.check(connection, config.namespaces, namespace)
+                raise
 
 
 def _spare_the_collector() -> None:
@@ -166,6 +171,7 @@ async def _run_kopf(config: OperatorConfig, connection: Connection, reconciler: 
 
     @kopf.on.login(registry=registry)
     async def login(**_: object) -> kopf.ConnectionInfo:
+        await connection.reload()  # kopf asks anew when the API server no longer takes what it had
         found = await connection.credentials()
         return kopf.ConnectionInfo(
             server=found.server,

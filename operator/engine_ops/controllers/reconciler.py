@@ -23,14 +23,13 @@ from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt, Status
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
 from engine_ops.controllers.progress import ProgressReporter
-from engine_ops.controllers.solving import progress_of, solution_of, task_for
+from engine_ops.controllers.solving import Answered, progress_of, run_task, solution_of, task_for
 from engine_ops.controllers.view import RequestView
 from engine_ops.kube.config_maps import ConfigMaps
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.requests import Requests
 from engine_ops.kube.status_writer import StatusWriter, Target, Written
-from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.messages import Failed, Solved, SolveTask
 from engine_ops.workers.pool import WorkerPool
 
@@ -281,43 +280,25 @@ class RequestReconciler:
 
     async def _run(self, entry: _Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask) -> None:
         async with ProgressReporter(self._writer, entry.target, attempt) as progress:
-            cut_off, incumbent = None, None
-            try:
-                outcome: Solved | Failed | None = await self._pool.run(
-                    task,
-                    timeout_seconds=float(spec.timeout_seconds),
-                    on_incumbent=lambda solved: progress.update(progress_of(solved)),
-                )
-            except WorkerTimeoutError as error:
-                outcome, incumbent = None, error.incumbent
-                cut_off = f"timeoutSeconds ({spec.timeout_seconds}) passed"
-            except WorkerDiedError as error:
-                outcome, incumbent = None, error.incumbent
-                cut_off = f"the worker died ({error.cause})"
-        match outcome or incumbent:
-            case Solved() as solved:
+            outcome = await run_task(self._pool, task, spec, lambda solved: progress.update(progress_of(solved)))
+        match outcome:
+            case Answered(solved, cut_off):
                 await self._answer(entry, attempt, solved, cut_off)
-            case Failed(waiting=True) as failed:
-                await self._wait(entry, attempt, failed.reason, failed.message)
-            case Failed() as failed if spec.data_from is not None and failed.reason == Reason.INVALID_DATA:
-                # Not the spec but the ConfigMap must change, and nobody tells us when it does.
-                await self._wait(entry, attempt, failed.reason, failed.message)
-            case Failed() as failed:
-                await self._stall(entry, attempt, failed.reason, failed.message)
-            case None:
-                await self._give_up(entry, attempt, spec, cut_off or "")
+            case Failed(reason=Reason.WORKER_DIED, message=message):
+                await self._survive(entry, attempt, message)
+            case Failed(reason=reason, message=message, waiting=True):
+                await self._wait(entry, attempt, reason, message)
+            case Failed(reason=reason, message=message):
+                await self._stall(entry, attempt, reason, message)
 
-    async def _give_up(self, entry: _Entry, attempt: Attempt, spec: OptimizationRequestSpec, cut_off: str) -> None:
-        if cut_off.startswith("timeoutSeconds"):
-            message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
-            await self._stall(entry, attempt, Reason.TIMED_OUT, message)
-            return
+    async def _survive(self, entry: _Entry, attempt: Attempt, message: str) -> None:
+        """Try a request again that killed its worker, but not for ever."""
         entry.crashes += 1
         if entry.crashes >= MAX_CRASHES:
-            message = f"{cut_off}, {entry.crashes} times in a row; change the request to have it tried again"
+            message = f"{message}, {entry.crashes} times in a row; change the request to have it tried again"
             await self._stall(entry, attempt, Reason.SOLVER_CRASHED, message)
         else:
-            await self._wait(entry, attempt, Reason.WORKER_DIED, f"{cut_off} before there was an answer")
+            await self._wait(entry, attempt, Reason.WORKER_DIED, message)
 
     async def _answer(self, entry: _Entry, attempt: Attempt, solved: Solved, cut_off: str | None) -> None:
         result_ref = None

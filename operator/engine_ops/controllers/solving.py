@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +12,10 @@ from engine_ops.api.faults import WaitingError
 from engine_ops.api.optimizationrequest import NO_PLUGIN, OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Solution
-from engine_ops.workers.messages import Solved, SolveTask
+from engine_ops.workers.errors import WorkerDiedError, WorkerError, WorkerTimeoutError
+from engine_ops.workers.frames import FrameTooLargeError
+from engine_ops.workers.messages import Failed, Solved, SolveTask
+from engine_ops.workers.pool import WorkerPool
 
 INLINE_LIMIT_BYTES = 32 * 1024
 """A larger result goes to a ConfigMap, and a summary of it to status."""
@@ -43,10 +47,6 @@ def task_for(
     """
     if spec.plugin is not None and spec.plugin != NO_PLUGIN:
         raise WaitingError(Reason.NO_PLUGIN, f"spec.plugin: no enabled plugin has the name {spec.plugin!r}")
-    path = "spec.data"
-    if spec.data_from is not None:
-        ref = spec.data_from.config_map_key_ref
-        path = f"spec.dataFrom.configMapKeyRef({ref.name}/{ref.key})"
     return SolveTask(
         task_id=task_id,
         type=spec.type.value,
@@ -54,7 +54,7 @@ def task_for(
         constraints=msgspec.json.encode(spec.constraints or {}),
         search_seconds=float(spec.search_seconds),
         data_format="json" if spec.data_from is None else "json-or-yaml",
-        data_path=path,
+        data_path=data_path(spec),
         inline_limit_bytes=inline_limit_bytes,
         stored_limit_bytes=MAX_RESULT_BYTES,
     )
@@ -80,3 +80,65 @@ def progress_of(latest: Solved) -> dict[str, Any]:
     """Return ``status.progress`` for an incumbent."""
     fields = {"objective": latest.objective, "lowerBound": latest.lower_bound, "gap": latest.gap}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def data_path(spec: OptimizationRequestSpec) -> str:
+    """Return how messages name the data: the field, or the ConfigMap and key that it is read from."""
+    if spec.data_from is None:
+        return "spec.data"
+    ref = spec.data_from.config_map_key_ref
+    return f"spec.dataFrom.configMapKeyRef({ref.name}/{ref.key})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer; ``cut_off`` says why the search ended before its budget, if it did."""
+
+    solved: Solved
+    cut_off: str | None = None
+
+
+async def run_task(
+    pool: WorkerPool,
+    task: SolveTask,
+    spec: OptimizationRequestSpec,
+    on_incumbent: Callable[[Solved], None] | None = None,
+) -> Answered | Failed:
+    """Have a worker solve a task, and say in the words of a status what became of it.
+
+    Parameters
+    ----------
+    pool
+        The workers.
+    task, spec
+        The task, and the spec that it was made of.
+    on_incumbent
+        Told of each better answer.
+
+    Returns
+    -------
+    Answered or Failed
+        When the worker dies or its time is up, the best answer until then, if there is one. ``Failed.waiting`` says
+        that the request is to be tried again though its spec does not change.
+    """
+    try:
+        outcome = await pool.run(task, timeout_seconds=float(spec.timeout_seconds), on_incumbent=on_incumbent)
+    except WorkerTimeoutError as error:
+        message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
+        return _best_of(error, f"timeoutSeconds ({spec.timeout_seconds}) passed", Failed(Reason.TIMED_OUT, message))
+    except WorkerDiedError as error:
+        cut_off = f"the worker died ({error.cause})"
+        failed = Failed(Reason.WORKER_DIED, f"{cut_off} before there was an answer", waiting=True)
+        return _best_of(error, cut_off, failed)
+    except FrameTooLargeError as error:
+        return Failed(Reason.INVALID_DATA, str(error), faults=((task.data_path, str(error)),))
+    if isinstance(outcome, Solved):
+        return Answered(outcome)
+    if outcome.reason == Reason.INVALID_DATA and spec.data_from is not None:
+        # Not the spec but the ConfigMap must change, and nobody tells us when it does.
+        return msgspec.structs.replace(outcome, waiting=True)
+    return outcome
+
+
+def _best_of(error: WorkerError, cut_off: str, failed: Failed) -> Answered | Failed:
+    return failed if error.incumbent is None else Answered(error.incumbent, cut_off)

@@ -139,7 +139,10 @@ class Connection:
         """
         status, answer = await self._send(method, path, body, content_type, accept, params)
         if status == 401:
-            await self.reload()
+            try:
+                await self.reload()
+            except ConnectError as error:  # a file that is being replaced is back in a moment
+                raise UnavailableError(str(error)) from error
             status, answer = await self._send(method, path, body, content_type, accept, params)
         if status >= 400:
             raise ApiError(status, _decode_status(answer))

@@ -102,10 +102,11 @@ class Lease:
         renewed = loop.time()
         while True:
             await asyncio.sleep(RENEW_SECONDS if loop.time() - renewed < RENEW_SECONDS else RETRY_SECONDS)
+            begun = loop.time()
             try:
-                async with asyncio.timeout(GIVE_UP_SECONDS - (loop.time() - renewed)):
+                async with asyncio.timeout(GIVE_UP_SECONDS - (begun - renewed)):
                     await self._renew()
-                renewed = loop.time()
+                renewed = begun  # before the write: others count from when it was made
             except (ApiError, UnavailableError, TimeoutError) as error:
                 if loop.time() - renewed >= GIVE_UP_SECONDS - RETRY_SECONDS:
                     raise LeaseLostError(f"the Lease {self._name} could not be renewed: {_cause(error)}") from error

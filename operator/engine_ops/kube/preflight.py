@@ -94,7 +94,7 @@ async def _check_crds(connection: Connection) -> None:
     if REQUESTS not in names:
         raise ConnectError(
             f"the API server does not know {REQUESTS}.{GROUP}/{VERSION}: the custom resource definitions are missing. "
-            "Apply them: kubectl apply -f crds/"
+            "Apply them: kubectl apply --server-side -k crds"
         )
 
 
