@@ -1,6 +1,6 @@
 """Races that cannot be forced on a real API server: the reconciler between fakes of what is at its edges."""
 
-# ruff: noqa: ARG002, ARG005, ASYNC110  # fakes have the signatures of what they stand for; a test may poll
+# ruff: noqa: ARG005, ASYNC110  # fakes have the signatures of what they stand for; a test may poll
 
 from __future__ import annotations
 
