@@ -7,6 +7,7 @@ Everything it knows about a request can be rebuilt from the object: an entry liv
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import datetime
 import functools
@@ -117,6 +118,8 @@ class RequestReconciler:
         self._entries: dict[str, _Entry] = {}
         self._turns = asyncio.Semaphore(TURNS_PER_WORKER * workers)
         self._retained_bytes = 0
+        # kopf calls us in a context that holds the whole object: a task or timer of ours must not keep it alive.
+        self._context = contextvars.copy_context()
 
     @property
     def under_way(self) -> int:
@@ -191,7 +194,8 @@ class RequestReconciler:
     def _start(self, entry: _Entry, work: _Work) -> None:
         # Not a coroutine: one whose task is cancelled before it begins would never be awaited, and Python warns of it.
         self._entries[entry.target.uid] = entry
-        entry.task = asyncio.create_task(self._guard(entry, work), name=f"reconcile {entry.target}")
+        name = f"reconcile {entry.target}"
+        entry.task = asyncio.create_task(self._guard(entry, work), name=name, context=self._context)
 
     async def _guard(self, entry: _Entry, work: _Work) -> None:
         """Let no defect or outage end in silence: log it, and try again later."""
@@ -212,7 +216,9 @@ class RequestReconciler:
     def _set_timer(self, entry: _Entry, seconds: float, *, retry: bool) -> None:
         self._entries[entry.target.uid] = entry
         entry.timer_is_retry = retry
-        entry.timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._timer_fired, entry)
+        entry.timer = asyncio.get_running_loop().call_later(
+            max(0.0, seconds), self._timer_fired, entry, context=self._context
+        )
 
     def _timer_fired(self, entry: _Entry) -> None:
         entry.timer = None
