@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import datetime
 import gc
 import logging
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -378,3 +380,40 @@ def test_a_deletion_says_when_the_object_has_changed_and_nothing_when_it_is_gone
         asyncio.run(Requests(changed).delete(TARGET, "1"))
     gone: Any = Server(ApiError(404, {"reason": "NotFound"}))
     asyncio.run(Requests(gone).delete(TARGET, "1"))
+
+
+def test_what_the_caller_has_in_its_context_is_not_kept_alive() -> None:
+    """kopf's context holds the whole object; a queued solve or a timer of hours would hold it too."""
+
+    class Whole:
+        """An object as kopf holds it."""
+
+    seen: contextvars.ContextVar[Whole] = contextvars.ContextVar("seen")
+
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        async def handle(view: RequestView) -> weakref.ref[Whole]:
+            whole = Whole()
+            seen.set(whole)
+            reconciler.observe(view)
+            return weakref.ref(whole)
+
+        never = asyncio.Event()
+
+        async def block(*_: object, **__: object) -> Solved:
+            await never.wait()
+            return SOLVED
+
+        edges.run = block  # type: ignore[method-assign]
+        solving = await asyncio.create_task(handle(RequestView.of(body())))
+        done = statuses.timestamp(datetime.datetime.now(datetime.UTC))
+        answered = {"observedGeneration": 1, "run": 1, "completionTime": done}
+        timed_body = body(answered, spec={"intervalSeconds": 3600})
+        timed_body["metadata"]["uid"] = "v"
+        timed = await asyncio.create_task(handle(RequestView.of(timed_body)))
+        await asyncio.sleep(0.01)
+        gc.collect()
+        assert reconciler.under_way == 2
+        assert solving() is None
+        assert timed() is None
+
+    run(test)
