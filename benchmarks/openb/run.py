@@ -26,9 +26,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.devcluster import DevCluster
 from engine_ops.kube.connection import Connection
-from engine_ops.kube.paths import REQUESTS, config_map_path, request_path
+from engine_ops.kube.paths import config_map_path, request_path
 from lib.definitions import apply_definitions
 from lib.processes import RunningSystem, System
 from openb.convert import packing, scheduling
@@ -74,7 +75,7 @@ async def apply(connection: Connection, namespace: str, name: str, spec: dict[st
         "metadata": {"name": name},
         "spec": {**spec, "dataFrom": {"configMapKeyRef": {"name": name, "key": KEY}}},
     }
-    collection = f"/apis/engineops.dev/v1alpha1/namespaces/{namespace}/{REQUESTS}"
+    collection = f"/apis/engineops.dev/v1alpha1/namespaces/{namespace}/{PLURAL}"
     await connection.request("POST", collection, body=json.dumps(request).encode())
 
 

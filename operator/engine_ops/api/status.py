@@ -11,7 +11,6 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from engine_ops.api.condition import MAX_MESSAGE_LENGTH
 from engine_ops.api.reasons import Reason
 
 Status = dict[str, Any]
@@ -198,8 +197,7 @@ def _conditions(
 
 
 def _cut(message: str) -> str:
-    limit = min(MAX_MESSAGE, MAX_MESSAGE_LENGTH)
-    return message if len(message) <= limit else message[: limit - 1] + "…"
+    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
 def _describe(progress: Mapping[str, Any]) -> str:

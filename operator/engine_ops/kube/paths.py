@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from engine_ops.api.base import GROUP, VERSION
-
-REQUESTS = "optimizationrequests"
+from engine_ops.api.optimizationrequest import PLURAL
 
 
 def request_path(namespace: str, name: str, subresource: str = "") -> str:
     """Return the path of an OptimizationRequest, or of one of its subresources."""
-    path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{REQUESTS}/{name}"
+    path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}"
     return f"{path}/{subresource}" if subresource else path
 
 

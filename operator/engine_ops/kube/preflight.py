@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import msgspec
 
 from engine_ops.api.base import GROUP, VERSION
+from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, ConnectError
-from engine_ops.kube.paths import REQUESTS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Right:
 
 
 NEEDED_IN_WATCHED_NAMESPACES = (
-    Right("get", GROUP, REQUESTS),
-    Right("list", GROUP, REQUESTS),
-    Right("watch", GROUP, REQUESTS),
-    Right("delete", GROUP, REQUESTS),
-    Right("patch", GROUP, REQUESTS, "status"),
+    Right("get", GROUP, PLURAL),
+    Right("list", GROUP, PLURAL),
+    Right("watch", GROUP, PLURAL),
+    Right("delete", GROUP, PLURAL),
+    Right("patch", GROUP, PLURAL, "status"),
     Right("get", "", "configmaps"),
     Right("create", "", "configmaps"),
     Right("patch", "", "configmaps"),
@@ -91,9 +91,9 @@ async def _check_crds(connection: Connection) -> None:
             raise
         served = {"resources": []}
     names = {resource["name"] for resource in served["resources"]}
-    if REQUESTS not in names:
+    if PLURAL not in names:
         raise ConnectError(
-            f"the API server does not know {REQUESTS}.{GROUP}/{VERSION}: the custom resource definitions are missing. "
+            f"the API server does not know {PLURAL}.{GROUP}/{VERSION}: the custom resource definitions are missing. "
             "Apply them: kubectl apply --server-side -k crds"
         )
 
