@@ -23,29 +23,60 @@ class Presence:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self.any = False
-        """Whether any such task is in any domain. The masks exist from the first on: most never come to it."""
+        self._counts: dict[int, int] = {}
+        self._marked: tuple[dict[int, int], BoolArray, BoolArray] | None = None
         self.nodes: BoolArray
-        """Whether each node's domain holds one."""
+        """Whether each node's domain holds one. The masks exist from the first on: most never come to it."""
         self.absent: BoolArray
         """The opposite, kept because it is what anti-affinity asks for."""
+        self._has_masks = False
+
+    @property
+    def any(self) -> bool:
+        """Whether any such task is in any domain."""
+        return bool(self._counts)
+
+    def mark(self) -> None:
+        """Make what is known now what `reset` goes back to."""
+        self._marked = (dict(self._counts), self.nodes.copy(), self.absent.copy()) if self._counts else None
 
     def reset(self) -> None:
-        """Forget every placed task."""
-        self.any = False
+        """Forget every task placed after `mark`."""
+        if self._marked is not None:
+            self._counts = dict(self._marked[0])
+            self.nodes, self.absent = self._marked[1].copy(), self._marked[2].copy()
+        elif self._counts:
+            self._counts = {}
+            self._has_masks = False
 
     def add(self, node: int, _amount: float) -> None:
         """Take note of a task placed on ``node``."""
         domain = int(self._topology.domain_of[node])
-        if domain < 0 or (self.any and self.nodes[node]):
+        if domain < 0:
             return
-        if not self.any:
+        count = self._counts.get(domain, 0)
+        self._counts[domain] = count + 1
+        if count:
+            return
+        if not self._has_masks:
             self.nodes = np.zeros(len(self._topology.domain_of), bool)
             self.absent = np.ones(len(self._topology.domain_of), bool)
-            self.any = True
+            self._has_masks = True
         members = self._topology.members[domain]
         self.nodes[members] = True
         self.absent[members] = False
+
+    def remove(self, node: int, _amount: float) -> None:
+        """Take a task off ``node`` that `add` was told of."""
+        domain = int(self._topology.domain_of[node])
+        if domain < 0:
+            return
+        self._counts[domain] -= 1
+        if self._counts[domain] == 0:
+            del self._counts[domain]
+            members = self._topology.members[domain]
+            self.nodes[members] = False
+            self.absent[members] = True
 
 
 class Counts:
@@ -66,11 +97,16 @@ class Counts:
         self._counts: FloatArray = np.zeros(len(topology.members) + 1)
         self.any = False
         """Whether anything was counted."""
+        self._marked: FloatArray | None = None
+
+    def mark(self) -> None:
+        """Make what is counted now what `reset` goes back to."""
+        self._marked = self._counts.copy() if self.any else None
 
     def reset(self) -> None:
-        """Forget every placed task."""
-        self._counts[:] = 0
-        self.any = False
+        """Forget every task placed after `mark`."""
+        self.any = self._marked is not None
+        self._counts[:] = 0 if self._marked is None else self._marked
 
     def add(self, node: int, amount: float) -> None:
         """Count a task placed on ``node``."""
@@ -78,6 +114,12 @@ class Counts:
         if domain >= 0 and (self._eligible is None or self._eligible[node]):
             self._counts[domain] += amount
             self.any = True
+
+    def remove(self, node: int, amount: float) -> None:
+        """Take a task off ``node`` that `add` was told of."""
+        domain = self.topology.domain_of[node]
+        if domain >= 0 and (self._eligible is None or self._eligible[node]):
+            self._counts[domain] -= amount
 
     def on_nodes(self) -> FloatArray:
         """Return the count of each node's domain; 0 for nodes without the label."""
@@ -111,6 +153,7 @@ class SpreadCounts:
         self.least = 0
         """Tasks in the emptiest of them."""
         self._at_least = self.domain_count
+        self.mark()
 
     def check(self, *, self_match: bool, max_skew: int, min_domains: int) -> SpreadCheck:
         """Return the check of a constraint, one for all that are alike."""
@@ -122,11 +165,14 @@ class SpreadCounts:
             )
         return found
 
+    def mark(self) -> None:
+        """Make what is counted now what `reset` goes back to."""
+        self._marked = (self.counts.copy(), self.least, self._at_least)
+
     def reset(self) -> None:
-        """Forget every placed task."""
-        self.counts[:] = 0
-        self.least = 0
-        self._at_least = self.domain_count
+        """Forget every task placed after `mark`."""
+        counts, self.least, self._at_least = self._marked
+        self.counts[:] = counts
         for check in self.checks.values():
             check.refresh()
 
@@ -147,6 +193,26 @@ class SpreadCounts:
                 return
         for check in self.checks.values():
             check.refresh_domain(domain)
+
+    def remove(self, node: int, _amount: float) -> None:
+        """Take a task off ``node`` that `add` was told of."""
+        if not self.eligible[node]:
+            return
+        domain = int(self.topology.domain_of[node])
+        self.counts[domain] -= 1
+        count = int(self.counts[domain])
+        if count > self.least:
+            for check in self.checks.values():
+                check.refresh_domain(domain)
+            return
+        self._at_least = 1 if count < self.least else self._at_least + 1
+        if count < self.least:
+            self.least = count
+            for check in self.checks.values():
+                check.refresh()
+        else:
+            for check in self.checks.values():
+                check.refresh_domain(domain)
 
 
 class SpreadCheck:

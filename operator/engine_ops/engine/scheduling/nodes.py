@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from engine_ops.engine.scheduling.model import Node, Task
-from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, IntArray
+from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, IntArray, NodeRef, Rules
 from engine_ops.engine.scheduling.rules import (
     HARD_EFFECTS,
     NodeExpression,
@@ -50,7 +49,7 @@ class NodeIndex:
         The nodes, in the order of all masks.
     """
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[NodeRef]) -> None:
         self.size = len(nodes)
         self._values: dict[str, dict[str, list[int]]] = {}
         for i, node in enumerate(nodes):
@@ -94,12 +93,12 @@ class NodeIndex:
             mask &= named if field.operator == "In" else ~named
         return mask
 
-    def affinity(self, task: Task) -> BoolArray:
+    def affinity(self, rules: Rules) -> BoolArray:
         """Return the nodes that a task's ``nodeSelector`` and required node affinity admit."""
-        mask = self.labelled(task.node_selector)
+        mask = self.labelled(rules.node_selector)
         required = (
-            task.affinity.node_affinity.required_during_scheduling_ignored_during_execution
-            if task.affinity is not None and task.affinity.node_affinity is not None
+            rules.affinity.node_affinity.required_during_scheduling_ignored_during_execution
+            if rules.affinity is not None and rules.affinity.node_affinity is not None
             else None
         )
         if required is not None:
@@ -109,11 +108,11 @@ class NodeIndex:
             mask &= admitted
         return mask
 
-    def preference(self, task: Task) -> FloatArray | None:
+    def preference(self, rules: Rules) -> FloatArray | None:
         """Return the summed weights of a task's preferred node affinity on each node; None without any."""
-        if task.affinity is None or task.affinity.node_affinity is None:
+        if rules.affinity is None or rules.affinity.node_affinity is None:
             return None
-        preferred = task.affinity.node_affinity.preferred_during_scheduling_ignored_during_execution
+        preferred = rules.affinity.node_affinity.preferred_during_scheduling_ignored_during_execution
         if not preferred:
             return None
         weights = np.zeros(self.size)
@@ -168,7 +167,7 @@ class NodeIndex:
 class _TaintIndex:
     """The distinct taints of some effects, and the nodes that carry each."""
 
-    def __init__(self, nodes: Sequence[Node], effects: frozenset[str]) -> None:
+    def __init__(self, nodes: Sequence[NodeRef], effects: frozenset[str]) -> None:
         carriers: dict[tuple[str, str, str], list[int]] = {}
         for i, node in enumerate(nodes):
             for taint in node.taints:

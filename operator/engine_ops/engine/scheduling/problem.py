@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from engine_ops.engine.scheduling.checks import in_percent, tasks_of
 from engine_ops.engine.scheduling.model import Node, SchedulingData, Task
+from engine_ops.engine.scheduling.rules import Affinity, Toleration, TopologySpreadConstraint
 from engine_ops.engine.units import base_amount, capacity_units_array, request_units_array
 
 IntArray = npt.NDArray[np.int64]
@@ -22,6 +23,85 @@ PERCENT_UNITS = 10**9
 
 NO_LIMIT = 2**62
 """Free places of a node that does not limit its tasks."""
+
+
+class TaintLike(Protocol):
+    """A taint, as a user wrote it or as a node has it."""
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+
+    @property
+    def value(self) -> str:
+        """Its value."""
+
+    @property
+    def effect(self) -> str:
+        """NoSchedule, PreferNoSchedule or NoExecute."""
+
+
+class TaskRef(NamedTuple):
+    """A task by its name; what it asks for is in its class."""
+
+    id: str
+    priority: int
+
+
+class NodeRef(NamedTuple):
+    """What the rules look at in a node."""
+
+    id: str
+    labels: Mapping[str, str]
+    taints: Sequence[TaintLike] = ()
+    unschedulable: bool = False
+
+
+class Port(NamedTuple):
+    """A port taken on the node; ``ip`` is ``0.0.0.0`` for all addresses."""
+
+    ip: str
+    protocol: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """Where tasks of one kind may go, as it was written.
+
+    Parameters
+    ----------
+    namespace
+        Of the tasks; the same for all tasks that a user wrote.
+    labels
+        What the selectors of affinity and spread see.
+    node_selector, affinity, tolerations, topology_spread_constraints
+        As in a pod's spec.
+    ports
+        Taken on the node.
+    terminating
+        On its way out: topology spread does not count it.
+    """
+
+    namespace: str = ""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    affinity: Affinity | None = None
+    tolerations: Sequence[Toleration] = ()
+    topology_spread_constraints: Sequence[TopologySpreadConstraint] = ()
+    ports: Sequence[Port] = ()
+    terminating: bool = False
+
+    @classmethod
+    def of(cls, task: Task) -> Rules:
+        """Return the rules of a task that a user wrote."""
+        return cls(
+            labels=task.labels,
+            node_selector=task.node_selector,
+            affinity=task.affinity,
+            tolerations=task.tolerations,
+            topology_spread_constraints=task.topology_spread_constraints,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,14 +116,17 @@ class TaskClass:
         The indices and units of the resources that are asked for at all; the others cannot rule a node out.
     rules
         The index of its rules; classes with the same index differ in ``requests`` only.
-    example
-        Any task of the class.
     """
 
     requests: tuple[int, ...]
     needs: tuple[tuple[int, int], ...]
     rules: int
-    example: Task
+
+    @classmethod
+    def of(cls, requests: Sequence[int], rules: int) -> TaskClass:
+        """Return the class of tasks with these requests and rules."""
+        needs = tuple((resource, units) for resource, units in enumerate(requests) if units > 0)
+        return cls(tuple(requests), needs, rules)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,12 +151,19 @@ class Problem:
         The distinct kinds of task.
     class_of
         The class of each task, an index of ``classes``.
-    rule_examples
-        A task for each index of rules.
+    rules
+        The distinct rules; `TaskClass.rules` is an index of it.
+    fixed
+        Class and node of each task that is placed from the start and stays; not among ``tasks``, nor in ``load`` and
+        ``places``.
+    closed
+        Nodes that the question leaves out: tasks that are there count, new ones are not placed there. None for none.
+    namespaces
+        The labels of each namespace.
     """
 
-    tasks: Sequence[Task]
-    nodes: Sequence[Node]
+    tasks: Sequence[TaskRef]
+    nodes: Sequence[NodeRef]
     percent: bool
     resources: tuple[str, ...]
     capacity: IntArray
@@ -81,7 +171,10 @@ class Problem:
     places: IntArray
     classes: Sequence[TaskClass]
     class_of: Sequence[int]
-    rule_examples: Sequence[Task]
+    rules: Sequence[Rules]
+    fixed: Sequence[tuple[int, int]] = ()
+    closed: BoolArray | None = None
+    namespaces: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     def amount(self, resource: int, units: int) -> float:
         """Return units as users write them: cores, bytes or percent; whole numbers as int."""
@@ -108,13 +201,13 @@ def build(data: SchedulingData, raw: Mapping[str, Any]) -> Problem:
     requests = _requests(tasks, resources, percent=percent)
     capacity, load = _nodes(nodes, resources, percent=percent)
     written = [raw["task"]] if data.tasks is None else raw["tasks"]
-    rules, rule_examples = _rules(tasks, written)
-    classes, class_of = _classes(tasks, requests, rules)
+    rule_of, rules = _rules(tasks, written)
+    classes, class_of = classify(requests, rule_of)
     limits = (NO_LIMIT if node.capacity is None or node.capacity.pods is None else node.capacity.pods for node in nodes)
     places = np.array([limit - node.pod_count for limit, node in zip(limits, nodes, strict=True)], np.int64)
     return Problem(
-        tasks=tasks,
-        nodes=nodes,
+        tasks=[TaskRef(task.id, task.priority) for task in tasks],
+        nodes=[NodeRef(node.id, node.labels, node.taints, node.unschedulable) for node in nodes],
         percent=percent,
         resources=resources,
         capacity=capacity,
@@ -122,7 +215,7 @@ def build(data: SchedulingData, raw: Mapping[str, Any]) -> Problem:
         places=places,
         classes=classes,
         class_of=class_of,
-        rule_examples=rule_examples,
+        rules=rules,
     )
 
 
@@ -159,28 +252,41 @@ _RULE_FIELDS = (
 )  # fmt: skip
 
 
-def _rules(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Task]]:
+def _rules(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Rules]]:
     # The text of what the user wrote is the key: two spellings of one rule only make two classes of it.
     index: dict[str, int] = {}
-    examples: list[Task] = []
-    rules = []
+    distinct: list[Rules] = []
+    rule_of = []
     for task, fields in zip(tasks, written, strict=True):
         key = repr([fields.get(name) for name in _RULE_FIELDS])
-        number = index.setdefault(key, len(examples))
-        if number == len(examples):
-            examples.append(task)
-        rules.append(number)
-    return rules, examples
+        number = index.setdefault(key, len(distinct))
+        if number == len(distinct):
+            distinct.append(Rules.of(task))
+        rule_of.append(number)
+    return rule_of, distinct
 
 
-def _classes(tasks: Sequence[Task], requests: IntArray, rules: Sequence[int]) -> tuple[list[TaskClass], list[int]]:
+def classify(requests: IntArray, rule_of: Sequence[int]) -> tuple[list[TaskClass], list[int]]:
+    """Group tasks into classes.
+
+    Parameters
+    ----------
+    requests
+        Units, tasks x resources.
+    rule_of
+        The index of each task's rules.
+
+    Returns
+    -------
+    tuple of list and list
+        The classes, and the class of each task.
+    """
     index: dict[tuple[int, ...], int] = {}
     classes: list[TaskClass] = []
     class_of = []
-    for task, row, rule in zip(tasks, requests.tolist(), rules, strict=True):
+    for row, rule in zip(requests.tolist(), rule_of, strict=True):
         number = index.setdefault((rule, *row), len(classes))
         if number == len(classes):
-            needs = tuple((resource, units) for resource, units in enumerate(row) if units > 0)
-            classes.append(TaskClass(tuple(row), needs, rule, task))
+            classes.append(TaskClass.of(row, rule))
         class_of.append(number)
     return classes, class_of

@@ -10,9 +10,8 @@ from typing import TypeVar
 import numpy as np
 
 from engine_ops.engine.scheduling.company import Companions, Counts, Presence, SpreadCheck, SpreadCounts
-from engine_ops.engine.scheduling.model import Task
 from engine_ops.engine.scheduling.nodes import NodeIndex, Topology
-from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem
+from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem, Rules
 from engine_ops.engine.scheduling.rules import PodAffinityTerm, TopologySpreadConstraint
 from engine_ops.engine.scheduling.selectors import LabelGroups, Selector, normalise
 
@@ -30,13 +29,13 @@ class Rule:
 
     Parameters
     ----------
-    example
-        A task with these rules.
+    written
+        The rules as they were written.
     static
         Nodes that the task's own selectors and tolerations, and cordons, leave.
     """
 
-    example: Task
+    written: Rules
     static: BoolArray
     unpreferred: FloatArray | None
     """PreferNoSchedule taints that are not tolerated, on each node."""
@@ -54,6 +53,8 @@ class Rule:
     """Soft spread constraints with their maxSkew."""
     company: list[tuple[Counts, float]] = dataclasses.field(default_factory=list)
     """Preferred company, its own and that of placed tasks, with factors."""
+    ports: list[Presence] = dataclasses.field(default_factory=list)
+    """Tasks that take a port which it takes too."""
     tallies: list[tuple[_Tally, float]] = dataclasses.field(default_factory=list)
     """What to tell when such a task is placed."""
 
@@ -74,7 +75,7 @@ class _Terms:
     preferred: list[tuple[_Term, float]]
 
     @classmethod
-    def of(cls, task: Task) -> _Terms:
+    def of(cls, task: Rules) -> _Terms:
         spread = []
         for constraint in task.topology_spread_constraints:
             extra = {key: task.labels[key] for key in constraint.match_label_keys if key in task.labels}
@@ -133,19 +134,20 @@ class Rulebook:
 
     def __init__(self, problem: Problem) -> None:
         self.index = NodeIndex(problem.nodes)
+        self._closed = problem.closed
         self._tallies: dict[Hashable, _Tally] = {}
         self._static: dict[Hashable, tuple[BoolArray, FloatArray | None, FloatArray | None, BoolArray]] = {}
-        examples = problem.rule_examples
-        self._terms = [_Terms.of(task) for task in examples]
+        written = problem.rules
+        self._terms = [_Terms.of(rules) for rules in written]
         selectors = [selector for terms in self._terms for selector in terms.selectors()]
-        self._groups = LabelGroups([task.labels for task in examples], selectors)
+        self._groups = LabelGroups([rules.labels for rules in written], selectors)
         # What is told, and what is asked, by the group of a task's labels.
         self._told: dict[int, list[tuple[_Tally, float]]] = {}
         self._asked_avoiding: dict[int, list[Presence]] = {}
         self._asked_company: dict[int, list[Counts]] = {}
         self.rules = [
             self._own(number, task, terms)
-            for number, (task, terms) in enumerate(zip(examples, self._terms, strict=True))
+            for number, (task, terms) in enumerate(zip(written, self._terms, strict=True))
         ]
         for number, rule in enumerate(self.rules):
             group = self._groups.group_of[number]
@@ -154,11 +156,16 @@ class Rulebook:
             rule.company += [(counts, 1.0) for counts in self._asked_company.get(group, ())]
 
     def reset(self) -> None:
-        """Forget every placed task."""
+        """Forget every task placed after `mark`."""
         for tally in self._tallies.values():
             tally.reset()
 
-    def _own(self, number: int, task: Task, terms: _Terms) -> Rule:
+    def mark(self) -> None:
+        """Make what is placed now what `reset` goes back to."""
+        for tally in self._tallies.values():
+            tally.mark()
+
+    def _own(self, number: int, task: Rules, terms: _Terms) -> Rule:
         static, unpreferred, preference, affine = self._static_of(task)
         rule = Rule(task, static, unpreferred, preference)
         group = self._groups.group_of[number]
@@ -174,13 +181,15 @@ class Rulebook:
             self._wished(rule, selector, key, weight)
         return rule
 
-    def _static_of(self, task: Task) -> tuple[BoolArray, FloatArray | None, FloatArray | None, BoolArray]:
+    def _static_of(self, task: Rules) -> tuple[BoolArray, FloatArray | None, FloatArray | None, BoolArray]:
         node_affinity = task.affinity.node_affinity if task.affinity is not None else None
-        key = (tuple(sorted(task.node_selector.items())), node_affinity, task.tolerations)
+        key = (tuple(sorted(task.node_selector.items())), node_affinity, tuple(task.tolerations))
         found = self._static.get(key)
         if found is None:
             affine = self.index.affinity(task)
             static = affine & ~self.index.untolerated(task.tolerations) & ~self.index.cordon(task.tolerations)
+            if self._closed is not None:
+                static &= ~self._closed
             unpreferred = self.index.unpreferred(task.tolerations)
             found = self._static[key] = (static, unpreferred, self.index.preference(task), affine)
         return found
@@ -195,7 +204,7 @@ class Rulebook:
                 if constraint.node_affinity_policy == "Honor":
                     eligible &= affine
                 if constraint.node_taints_policy == "Honor":
-                    eligible &= ~self.index.untolerated(rule.example.tolerations)
+                    eligible &= ~self.index.untolerated(rule.written.tolerations)
                 topology = self._topology(constraint.topology_key)
                 key = (selector, constraint.topology_key, np.packbits(eligible).tobytes())
                 # An empty selector chooses every task, and yet kube-scheduler counts none for it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine_ops.engine.scheduling.rules import Labels, LabelSelector
+from engine_ops.engine.scheduling.rules import LabelSelector
 
 Requirement = tuple[str, str, tuple[str, ...]]
 """Key, operator, sorted values."""
@@ -60,7 +60,7 @@ class LabelGroups:
         Every selector that will be asked about.
     """
 
-    def __init__(self, labels: Sequence[Labels], selectors: Iterable[Selector | None]) -> None:
+    def __init__(self, labels: Sequence[Mapping[str, str]], selectors: Iterable[Selector | None]) -> None:
         distinct = {selector for selector in selectors if selector is not None}
         keys = {key for selector in distinct for key, _, _ in selector}
         index: dict[tuple[tuple[str, str], ...], int] = {}

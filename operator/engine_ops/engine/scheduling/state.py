@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from engine_ops.engine.scheduling.company import Presence
 from engine_ops.engine.scheduling.model import Strategy
 from engine_ops.engine.scheduling.preferences import preference_points
 from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem, TaskClass
@@ -31,24 +32,35 @@ class State:
         self.problem = problem
         self._rulebook = rulebook
         self._size = len(problem.nodes)
-        capacity = problem.capacity[:2].astype(np.float64)
+        # A live node may offer nothing of a resource: it then counts as one unit, all of which is missing.
+        capacity = np.maximum(problem.capacity[:2], 1).astype(np.float64)
         self._capacity = [row.tolist() for row in capacity]
         self._inverse = 1.0 / capacity
+        self._capacity_array = capacity
         self._feasible: BoolArray = np.empty(self._size, bool)
         self._ranked: FloatArray = np.empty(self._size)
-        self.reset()
-
-    def reset(self) -> None:
-        """Take every placed task away."""
-        self._rulebook.reset()
-        self.free = list(self.problem.capacity - self.problem.load)
+        rulebook.reset()
+        self.free = list(problem.capacity - problem.load)
         """Units of each resource on each node; below 0 where a node is overcommitted."""
-        self.places = self.problem.places.copy()
+        self.places = problem.places.copy()
         """How many more tasks each node holds."""
         self.placed = 0
         """How many tasks have been placed."""
-        self._free_share = np.maximum(np.stack(self.free[:2]), 0) / self.problem.capacity[:2]
         self._fitted: tuple[TaskClass, Strategy] | None = None
+        for number, node in problem.fixed:
+            self._take(problem.classes[number], node)
+        rulebook.mark()
+        self._marked = ([row.copy() for row in self.free], self.places.copy())
+        self.reset()
+
+    def reset(self) -> None:
+        """Take every placed task away but those that are fixed."""
+        self._rulebook.reset()
+        self.free = [row.copy() for row in self._marked[0]]
+        self.places = self._marked[1].copy()
+        self.placed = 0
+        self._free_share = np.maximum(np.stack(self.free[:2]), 0) / self._capacity_array
+        self._fitted = None
 
     def rule_of(self, task_class: TaskClass) -> Rule:
         """Return the rules of a class."""
@@ -97,16 +109,33 @@ class State:
         return min(1.0, max(0.0, value))
 
     def place(self, task_class: TaskClass, node: int) -> None:
-        """Place a task of a class on a node."""
+        """Place a task of a class on a node, whether or not the node can hold it."""
+        self._take(task_class, node)
+        self.placed += 1
+        self._share_again(node)
+        self._refit(node)
+
+    def remove(self, task_class: TaskClass, node: int) -> None:
+        """Take a task of a class off a node that `place` put there, or that is fixed there."""
+        for resource, units in task_class.needs:
+            self.free[resource][node] += units
+        self.places[node] += 1
+        self.placed -= 1
+        for tally, weight in self.rule_of(task_class).tallies:
+            tally.remove(node, weight)
+        self._share_again(node)
+        self._refit(node)
+
+    def _take(self, task_class: TaskClass, node: int) -> None:
         for resource, units in task_class.needs:
             self.free[resource][node] -= units
-            if resource < 2:
-                self._free_share[resource, node] = max(self.free[resource][node], 0) / self._capacity[resource][node]
         self.places[node] -= 1
-        self.placed += 1
         for tally, weight in self.rule_of(task_class).tallies:
             tally.add(node, weight)
-        self._refit(node)
+
+    def _share_again(self, node: int) -> None:
+        for resource in (0, 1):
+            self._free_share[resource, node] = max(self.free[resource][node], 0) / self._capacity[resource][node]
 
     def obstacles(self, task_class: TaskClass) -> Iterator[tuple[str, BoolArray]]:
         """Go through the filters in kube-scheduler's order.
@@ -118,15 +147,21 @@ class State:
             first filter that it fails; the one on resources may give several reasons for a node.
         """
         rule = self.rule_of(task_class)
-        index, task = self._rulebook.index, rule.example
+        index, written = self._rulebook.index, rule.written
         left = np.ones(self._size, bool)
+        if self.problem.closed is not None:
+            yield "node(s) were not selected by the request", self.problem.closed
+            left &= ~self.problem.closed
         for reason, failed in (
-            ("node(s) were unschedulable", index.cordon(task.tolerations)),
-            ("node(s) had untolerated taint(s)", index.untolerated(task.tolerations)),
-            ("node(s) didn't match Pod's node affinity/selector", ~index.affinity(task)),
+            ("node(s) were unschedulable", index.cordon(written.tolerations)),
+            ("node(s) had untolerated taint(s)", index.untolerated(written.tolerations)),
+            ("node(s) didn't match Pod's node affinity/selector", ~index.affinity(written)),
         ):
             yield reason, left & failed
             left &= ~failed
+        taken = self._any_of(rule.ports)
+        yield "node(s) didn't have free ports for the requested pod ports", left & taken
+        left &= ~taken
         yield "Too many pods", left & (self.places < 1)
         for resource, units in task_class.needs:
             yield f"Insufficient {self.problem.resources[resource]}", left & (self.free[resource] < units)
@@ -144,12 +179,16 @@ class State:
             ("node(s) didn't match pod anti-affinity rules", rule.avoided),
             ("node(s) didn't satisfy existing pods anti-affinity rules", rule.avoiding),
         ):
-            failed = np.zeros(self._size, bool)
-            for presence in presences:
-                if presence.any:
-                    failed |= presence.nodes
+            failed = self._any_of(presences)
             yield reason, left & failed
             left &= ~failed
+
+    def _any_of(self, presences: Sequence[Presence]) -> BoolArray:
+        nodes = np.zeros(self._size, bool)
+        for presence in presences:
+            if presence.any:
+                nodes |= presence.nodes
+        return nodes
 
     @staticmethod
     def _leave(rule: Rule, feasible: BoolArray) -> None:
@@ -158,7 +197,7 @@ class State:
             feasible &= check.nodes
         if rule.companions is not None:
             feasible &= rule.companions.nodes()
-        for presences in (rule.avoided, rule.avoiding):
+        for presences in (rule.avoided, rule.avoiding, rule.ports):
             for presence in presences:
                 if presence.any:
                     feasible &= presence.absent
