@@ -25,6 +25,7 @@ PHRASES = {
     "pattern": "should match",
     "minItems": "should have at least",
     "maxItems": "Too many",
+    "maxProperties": "Too many",
     "format": "must be of type date-time",
     "x-kubernetes-list-type": "Duplicate value",
 }
@@ -105,17 +106,57 @@ def _conditions(resource: Resource) -> list[Case]:
     ]
 
 
+_CLUSTER = "spec.dataFrom.cluster"
+
+
+def _label_selector(path: str) -> list[Case]:
+    labels = {f"key-{number}": "a" for number in range(65)}
+    requirement = {"key": "a", "operator": "Exists"}
+    first = f"{path}.matchExpressions[0]"
+    return [
+        Case(REQUEST, f"{path}.matchLabels", "maxProperties", dict(list(labels.items())[:64]), labels),
+        Case(REQUEST, f"{path}.matchLabels.key", "maxLength", "a" * 63, "a" * 64),
+        Case(REQUEST, f"{path}.matchExpressions", "maxItems", [requirement] * 64, [requirement] * 65),
+        _required(REQUEST, f"{first}.key", "a"),
+        Case(REQUEST, f"{first}.key", "minLength", "a", ""),
+        Case(REQUEST, f"{first}.key", "maxLength", "a" * 317, "a" * 318),
+        _required(REQUEST, f"{first}.operator", "In"),
+        Case(REQUEST, f"{first}.operator", "enum", "NotIn", "Gt"),
+        Case(REQUEST, f"{first}.values", "maxItems", ["a"] * 256, ["a"] * 257),
+        Case(REQUEST, f"{first}.values[0]", "maxLength", "a" * 63, "a" * 64),
+    ]
+
+
+def _cluster() -> list[Case]:
+    pods, workload = f"{_CLUSTER}.pods", f"{_CLUSTER}.workload"
+    selectors = (f"{_CLUSTER}.nodes.labelSelector", f"{pods}.labelSelector", f"{pods}.namespaceSelector")
+    return [
+        *[case for path in selectors for case in _label_selector(path)],
+        Case(REQUEST, f"{_CLUSTER}.nodes.fieldSelector", "maxLength", "a" * 1024, "a" * 1025),
+        Case(REQUEST, f"{pods}.fieldSelector", "maxLength", "a" * 1024, "a" * 1025),
+        Case(REQUEST, f"{pods}.namespaces", "maxItems", ["a"] * 1000, ["a"] * 1001),
+        *_name(REQUEST, f"{pods}.namespaces[0]", length=63, good="1-a", bad="a.b"),
+        _required(REQUEST, f"{workload}.apiVersion", "apps/v1"),
+        Case(REQUEST, f"{workload}.apiVersion", "enum", "apps/v1", "apps/v2"),
+        _required(REQUEST, f"{workload}.kind", "Deployment"),
+        Case(REQUEST, f"{workload}.kind", "enum", "StatefulSet", "DaemonSet"),
+        _required(REQUEST, f"{workload}.name", "a"),
+        *_name(REQUEST, f"{workload}.name", good="a.b-c.d", bad="A"),
+        *_bounds(REQUEST, f"{workload}.replicas", 0, 100_000),
+    ]
+
+
 _MEASURES = ("objective", "lowerBound", "gap")
 
 CASES = [
     _required(REQUEST, "spec", {"type": "resource", "data": {}}),
     _required(REQUEST, "spec.type", "resource"),
     Case(REQUEST, "spec.type", "enum", "ml-driven", "magic"),
-    _required(REQUEST, "spec.dataFrom.configMapKeyRef", {"name": "a", "key": "b"}),
     _required(REQUEST, "spec.dataFrom.configMapKeyRef.name", "a"),
     _required(REQUEST, "spec.dataFrom.configMapKeyRef.key", "a"),
     *_name(REQUEST, "spec.dataFrom.configMapKeyRef.name", good="a.b-c.d", bad="A"),
     *_name(REQUEST, "spec.dataFrom.configMapKeyRef.key", good="Data_1-a.json", bad="a/b"),
+    *_cluster(),
     *_name(REQUEST, "spec.plugin", good="none", bad="my plugin"),
     *_bounds(REQUEST, "spec.searchSeconds", 0, 3600),
     *_bounds(REQUEST, "spec.timeoutSeconds", 1, 3600),
@@ -137,6 +178,7 @@ CASES = [
     *[_word(REQUEST, f"status.solvedBy.{name}") for name in ("name", "algorithm", "version", "modelId")],
     *_name(REQUEST, "status.solvedBy.plugin", good="a.b", bad="A"),
     _word(REQUEST, "status.solvedBy.fallbackReason", 1024),
+    _word(REQUEST, "status.inputDigest"),
     *[case for name in _MEASURES for case in _bounds(REQUEST, f"status.progress.{name}", 0, MAX_COUNT)],
     _required(PLUGIN, "spec", {"source": {"entryPoint": "a:B"}}),
     *_bounds(PLUGIN, "spec.priority", -1_000_000, 1_000_000),
@@ -187,15 +229,95 @@ CASES = [
 """One case for each keyword of the schemas."""
 
 _REF = {"configMapKeyRef": {"name": "a", "key": "b"}}
+_LIVE: dict[str, Any] = {"cluster": {}}
+_SCALED: dict[str, Any] = {"cluster": {"workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}}
 
 RULE_CASES = [
     RuleCase(
         REQUEST,
         "exactly-one-source-of-data",
-        [{}, {"spec.data": {}}, {"spec.data": ABSENT, "spec.dataFrom": _REF}],
+        [
+            {},
+            {"spec.data": {}},
+            {"spec.data": ABSENT, "spec.dataFrom": _REF},
+            {"spec.data": ABSENT, "spec.dataFrom": _LIVE},
+            {"spec.type": "scheduling", "spec.dataFrom": _LIVE},
+        ],
         [{"spec.data": ABSENT}, {"spec.data": None}, {"spec.dataFrom": _REF}],
         "spec",
-        "exactly one of data and dataFrom must be set",
+        "exactly one of data and dataFrom must be set, or data with the tasks beside dataFrom.cluster",
+    ),
+    RuleCase(
+        REQUEST,
+        "one-place-of-data-from",
+        [{"spec.data": ABSENT, "spec.dataFrom": _REF}, {"spec.data": ABSENT, "spec.dataFrom": _LIVE}],
+        [{"spec.data": ABSENT, "spec.dataFrom": _REF | _LIVE}],
+        "spec.dataFrom",
+        "exactly one of configMapKeyRef and cluster must be set",
+    ),
+    RuleCase(
+        REQUEST,
+        "cluster-is-for-two-types",
+        [{"spec.data": ABSENT, "spec.dataFrom": _LIVE, "spec.type": name} for name in ("resource", "scheduling")],
+        [{"spec.data": ABSENT, "spec.dataFrom": _LIVE, "spec.type": name} for name in ("performance", "ml-driven")],
+        "spec.dataFrom",
+        "dataFrom.cluster is for the types resource and scheduling",
+    ),
+    RuleCase(
+        REQUEST,
+        "what-is-placed-is-for-scheduling",
+        [
+            {"spec.dataFrom": _LIVE, "spec.type": "scheduling"},
+            {"spec.data": ABSENT, "spec.dataFrom": _SCALED, "spec.type": "scheduling"},
+        ],
+        [{"spec.dataFrom": _LIVE}, {"spec.data": ABSENT, "spec.dataFrom": _SCALED}],
+        "spec",
+        "beside dataFrom.cluster, data and workload are for type scheduling: they say what is placed",
+    ),
+    RuleCase(
+        REQUEST,
+        "one-thing-is-placed",
+        [{"spec.dataFrom": {"cluster": {"nodes": {}}}, "spec.type": "scheduling"}],
+        [
+            {"spec.dataFrom": {"cluster": {"pods": {}}}, "spec.type": "scheduling"},
+            {"spec.dataFrom": _SCALED, "spec.type": "scheduling"},
+        ],
+        "spec.data",
+        "data must not be set together with dataFrom.cluster.pods or workload: each of them says what is placed",
+    ),
+    RuleCase(
+        REQUEST,
+        "workload-or-pods",
+        [{"spec.data": ABSENT, "spec.dataFrom": _SCALED, "spec.type": "scheduling"}],
+        [
+            {
+                "spec.data": ABSENT,
+                "spec.dataFrom": {"cluster": _SCALED["cluster"] | {"pods": {}}},
+                "spec.type": "scheduling",
+            }
+        ],
+        "spec.dataFrom.cluster.pods",
+        "pods must not be set together with workload: the workload says which pods are placed",
+    ),
+    RuleCase(
+        REQUEST,
+        "api-version-of-the-kind",
+        [
+            {"spec.data": ABSENT, "spec.dataFrom": {"cluster": {"workload": workload}}, "spec.type": "scheduling"}
+            for workload in (
+                {"apiVersion": "batch/v1", "kind": "Job", "name": "a"},
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a"},
+            )
+        ],
+        [
+            {"spec.data": ABSENT, "spec.dataFrom": {"cluster": {"workload": workload}}, "spec.type": "scheduling"}
+            for workload in (
+                {"apiVersion": "apps/v1", "kind": "Job", "name": "a"},
+                {"apiVersion": "batch/v1", "kind": "Deployment", "name": "a"},
+            )
+        ],
+        "spec.dataFrom.cluster.workload.apiVersion",
+        "apiVersion must be batch/v1 for a Job and apps/v1 for the other kinds",
     ),
     RuleCase(
         REQUEST,
@@ -255,6 +377,8 @@ def base(resource: Resource, path: str = "") -> dict[str, Any]:
     if resource is REQUEST:
         # The hard limit is at its maximum, so that searchSeconds can be.
         spec: dict[str, Any] = {"type": "resource", "timeoutSeconds": 3600}
+        if path.startswith(_CLUSTER):
+            return _live_request(spec, path)
         spec |= {"dataFrom": copy.deepcopy(_REF)} if path.startswith("spec.dataFrom") else {"data": {"items": []}}
     else:
         by_service = {"service": {"name": "a", "namespace": "b", "port": 8080}}
@@ -268,6 +392,22 @@ def base(resource: Resource, path: str = "") -> dict[str, Any]:
     return {
         "apiVersion": "engineops.dev/v1alpha1",
         "kind": resource.kind,
+        "metadata": {"name": "case"},
+        "spec": spec,
+    }
+
+
+def _live_request(spec: dict[str, Any], path: str) -> dict[str, Any]:
+    selector = {"matchLabels": {}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["a"]}]}
+    cluster: dict[str, Any] = {"nodes": {"labelSelector": selector}}
+    if path.startswith(f"{_CLUSTER}.workload"):
+        cluster |= {"workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}
+    else:
+        cluster |= {"pods": {"labelSelector": selector, "namespaceSelector": selector, "namespaces": ["a"]}}
+    spec |= {"type": "scheduling", "dataFrom": {"cluster": copy.deepcopy(cluster)}}
+    return {
+        "apiVersion": "engineops.dev/v1alpha1",
+        "kind": REQUEST.kind,
         "metadata": {"name": "case"},
         "spec": spec,
     }
@@ -310,6 +450,8 @@ def walk(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mappi
         child_path = f"{path}.{name}".removeprefix(".")
         yield child_path, child
         yield from walk(child, child_path)
+    if "additionalProperties" in schema:
+        yield f"{path}.key", schema["additionalProperties"]
     if "items" in schema:
         yield f"{path}[0]", schema["items"]
         yield from walk(schema["items"], f"{path}[0]")

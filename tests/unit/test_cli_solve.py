@@ -425,7 +425,9 @@ def _with(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         (_with(lambda d: d["spec"].update(dat={})), ["document 1 (a): spec.dat: unknown field"]),
         (
             _with(lambda d: d["spec"].update(dataFrom=FROM)),
-            ["document 1 (a): spec: exactly one of data and dataFrom must be set"],
+            [
+                "document 1 (a): spec: exactly one of data and dataFrom must be set, or data with the tasks beside dataFrom.cluster"
+            ],
         ),
         (
             _with(lambda d: d["spec"]["data"]["items"].append({"id": "b", "cpu": "1x", "memory": 1, "size": 2})),

@@ -29,6 +29,8 @@ def walk(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any
         yield from walk(child, f"{path}.{name}")
     if "items" in schema:
         yield from walk(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from walk(schema["additionalProperties"], f"{path}[]")
 
 
 def nodes(resource: Resource) -> list[tuple[str, dict[str, Any]]]:
@@ -71,6 +73,9 @@ def test_every_node_is_bounded(resource: Resource) -> None:
             assert "properties" not in node, path
         elif node.get("x-kubernetes-int-or-string"):
             assert {"maxLength", "x-kubernetes-validations"} <= node.keys(), path
+        elif node["type"] == "object" and "additionalProperties" in node:
+            assert "properties" not in node, path
+            assert "maxProperties" in node, path
         elif node["type"] == "object":
             assert node["properties"], path
         elif node["type"] == "array":
@@ -89,7 +94,7 @@ def test_every_node_is_bounded(resource: Resource) -> None:
 def test_the_schema_is_structural(resource: Resource) -> None:
     for path, node in nodes(resource):
         assert ("type" in node) != bool(node.get("x-kubernetes-int-or-string")), path
-        assert node.keys().isdisjoint({"$ref", "$defs", "oneOf", "allOf", "additionalProperties", "title"}), path
+        assert node.keys().isdisjoint({"$ref", "$defs", "oneOf", "allOf", "title"}), path
         assert set(node.get("required", ())) <= node.get("properties", {}).keys(), path
         assert "default" not in node or node["default"] is not None, path
 
@@ -225,12 +230,9 @@ def test_what_has_no_structural_form_is_refused() -> None:
     class AnyValue(ApiModel):
         field: Any
 
-    class Mapping(ApiModel):
-        field: dict[str, int]
-
     class Multiple(ApiModel):
         field: Annotated[int, Field(multiple_of=5)]
 
-    for model in (Union, AnyValue, Mapping, Multiple):
+    for model in (Union, AnyValue, Multiple):
         with pytest.raises(ValueError, match=rf"^{model.__name__}\.field: "):
             structural_schema(model)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from engine_ops.api import cluster_source
 from engine_ops.api import optimizationrequest as requests
 from engine_ops.api import optimizerplugin as plugins
 from engine_ops.api.condition import Condition
@@ -48,10 +49,10 @@ def test_a_request_reads_as_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("spec", "faults"),
     [
-        ({}, ["spec: exactly one of data and dataFrom must be set"]),
+        ({}, ["spec: exactly one of data and dataFrom must be set, or data with the tasks beside dataFrom.cluster"]),
         (
             {"data": {}, "dataFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}},
-            ["spec: exactly one of data and dataFrom must be set"],
+            ["spec: exactly one of data and dataFrom must be set, or data with the tasks beside dataFrom.cluster"],
         ),
         (
             {"data": {}, "searchSeconds": 31},
@@ -100,7 +101,8 @@ def test_memory_is_kept_as_written_and_read_as_bytes(memory: Any, expected: int)
 
 
 def test_the_rules_of_the_schema_are_the_rules_of_the_models() -> None:
-    models = {requests.OptimizationRequestSpec, plugins.PluginSource, plugins.OptimizerPlugin}
+    models = {requests.OptimizationRequestSpec, requests.DataFrom, plugins.PluginSource, plugins.OptimizerPlugin}
+    models |= {cluster_source.ClusterSource, cluster_source.WorkloadSource}
     ours = {rule.message for model in models for rule in model.rules}
     text = json.dumps([resource.to_schema() for resource in RESOURCES])
     assert all(message in text for message in ours)

@@ -21,6 +21,7 @@ _BOUNDS: Final = {
     "maxLength": "at most {} characters",
     "minItems": "at least {} entries",
     "maxItems": "at most {} entries",
+    "maxProperties": "at most {} entries",
     "pattern": "matches `{}`",
 }
 

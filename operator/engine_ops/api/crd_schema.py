@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 _DROPPED: Final = frozenset({"title", "additionalProperties", "const"})
 _KEPT: Final = frozenset(
     {"description", "type", "format", "default", "enum", "properties", "required", "items", "anyOf", "pattern"}
-    | {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems"}
+    | {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties"}
 )
 _ORDER: Final = ("description", "type", "format", "default", "enum")
 
@@ -42,6 +42,8 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str)
     for key, value in node.items():
         if key == "properties":
             converted[key] = {name: _convert(child, definitions, f"{path}.{name}") for name, child in value.items()}
+        elif key == "additionalProperties" and isinstance(value, dict):
+            converted[key] = _convert(value, definitions, f"{path}.*")
         elif key == "items":
             converted[key] = _convert(value, definitions, f"{path}[]")
         elif key == "description":

@@ -27,6 +27,8 @@ ConfigMapKey = Annotated[str, Field(min_length=1, max_length=253, pattern=CONFIG
 Measure = Annotated[float, Field(strict=True, ge=0, le=MAX_COUNT)]
 """A number in the unit of an objective: nodes, or money."""
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+LabelText = Annotated[str, Field(max_length=63)]
+"""The value of a label."""
 Word = Annotated[str, Field(max_length=256)]
 """A short text, such as a version or an identifier."""
 
@@ -40,6 +42,9 @@ INTEGRAL: Final = BeforeValidator(_to_whole)
 """Stands last on a strict integer, after its bounds."""
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT), INTEGRAL]
+
+ATOMIC_LIST: Final[dict[str, Any]] = {"x-kubernetes-list-type": "atomic"}
+"""Note for the CRD: whoever applies the list owns the whole of it."""
 
 FREE_FORM: Final[dict[str, Any]] = {
     "x-kubernetes-map-type": "atomic",

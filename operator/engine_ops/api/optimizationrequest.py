@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, model_validator
 
 from engine_ops.api.base import API_VERSION, ResourceModel
+from engine_ops.api.cluster_source import ClusterSource
 from engine_ops.api.condition import Condition, Conditions
 from engine_ops.api.fields import (
     INTEGRAL,
@@ -66,12 +67,22 @@ class ConfigMapKeyRef(ResourceModel):
     """The key in its data or binaryData; the value is JSON or YAML."""
 
 
-class DataFrom(ResourceModel):
+class DataFrom(RuledModel):
     """Where the data is read from when it is not inline."""
 
-    config_map_key_ref: ConfigMapKeyRef
+    config_map_key_ref: ConfigMapKeyRef | None = None
     """A key of a ConfigMap in the request's own namespace that holds the data as JSON or YAML. The request waits
     with reason DataNotFound until it is there."""
+    cluster: ClusterSource | None = None
+    """The live cluster, for the types scheduling (where would pods go) and resource (how many nodes would do)."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="has(self.configMapKeyRef) != has(self.cluster)",
+            holds=lambda source: (source.config_map_key_ref is None) != (source.cluster is None),
+            message="exactly one of configMapKeyRef and cluster must be set",
+        ),
+    )
 
 
 class OptimizationRequestSpec(RuledModel):
@@ -81,10 +92,11 @@ class OptimizationRequestSpec(RuledModel):
     """What kind of answer is asked for: resource packs items on as few or as cheap nodes as possible; scheduling
     chooses nodes for tasks; performance recommends requests and limits from samples; ml-driven asks plugins."""
     data: FreeForm | None = None
-    """The problem, inline, in the shape that type asks for. Either this or dataFrom. The operator checks it and names
+    """The problem, inline, in the shape that type asks for. Either this or dataFrom; beside dataFrom.cluster it holds
+    tasks to place on the live nodes. The operator checks it and names
     the path of every fault in the condition Stalled. Above 200 KiB use dataFrom or kubectl apply --server-side."""
     data_from: DataFrom | None = None
-    """Where the problem is read from. Either this or data."""
+    """Where the problem is read from."""
     constraints: FreeForm | None = None
     """What the answer must keep to, in the shape that type asks for. The operator checks it as it checks data."""
     plugin: ObjectName | None = None
@@ -107,9 +119,42 @@ class OptimizationRequestSpec(RuledModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="has(self.data) != has(self.dataFrom)",
-            holds=lambda spec: (spec.data is None) != (spec.data_from is None),
-            message="exactly one of data and dataFrom must be set",
+            cel="has(self.data) != (has(self.dataFrom) && has(self.dataFrom.configMapKeyRef))"
+            " || (!has(self.data) && has(self.dataFrom) && has(self.dataFrom.cluster))",
+            holds=lambda spec: (
+                (spec.data is None) != (spec.data_from is None)
+                or (spec.data_from is not None and spec.data_from.cluster is not None)
+            ),
+            message="exactly one of data and dataFrom must be set, or data with the tasks beside dataFrom.cluster",
+        ),
+        Rule(
+            cel="!has(self.dataFrom) || !has(self.dataFrom.cluster) || self.type in ['resource', 'scheduling']",
+            holds=lambda spec: not _from_cluster(spec) or spec.type in (RequestType.RESOURCE, RequestType.SCHEDULING),
+            message="dataFrom.cluster is for the types resource and scheduling",
+            field="dataFrom",
+        ),
+        Rule(
+            cel="!has(self.dataFrom) || !has(self.dataFrom.cluster) || self.type == 'scheduling'"
+            " || (!has(self.data) && !has(self.dataFrom.cluster.workload))",
+            holds=lambda spec: (
+                not _from_cluster(spec)
+                or spec.type == RequestType.SCHEDULING
+                or (spec.data is None and spec.data_from.cluster.workload is None)
+            ),
+            message="beside dataFrom.cluster, data and workload are for type scheduling: they say what is placed",
+        ),
+        Rule(
+            cel="!has(self.data) || !has(self.dataFrom) || !has(self.dataFrom.cluster)"
+            " || (!has(self.dataFrom.cluster.workload) && !has(self.dataFrom.cluster.pods))",
+            holds=lambda spec: (
+                spec.data is None
+                or not _from_cluster(spec)
+                or (spec.data_from.cluster.workload is None and spec.data_from.cluster.pods is None)
+            ),
+            message="data must not be set together with dataFrom.cluster.pods or workload: "
+            "each of them says what is placed",
+            field="data",
+            reason="FieldValueForbidden",
         ),
         Rule(
             cel="self.searchSeconds <= self.timeoutSeconds",
@@ -126,6 +171,10 @@ class OptimizationRequestSpec(RuledModel):
             reason="FieldValueForbidden",
         ),
     )
+
+
+def _from_cluster(spec: OptimizationRequestSpec) -> bool:
+    return spec.data_from is not None and spec.data_from.cluster is not None
 
 
 class ResultRef(ResourceModel):
@@ -210,6 +259,9 @@ class OptimizationRequestStatus(ResourceModel):
     """How long the answer took and how good it is."""
     solved_by: SolvedBy | None = None
     """What made the answer."""
+    input_digest: Word | None = None
+    """A digest of what mattered in the live cluster when the answer was made. A standing request is solved again only
+    when it has changed."""
     progress: Progress | None = None
     """The best answer so far, while a long search is going on."""
 

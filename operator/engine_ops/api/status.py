@@ -37,12 +37,15 @@ class Attempt:
         1 for the first solve of the generation, counted up by standing requests.
     started
         When the solve began, UTC.
+    input_digest
+        Of what mattered in the live cluster, if that was the source.
     """
 
     previous: Mapping[str, Any]
     generation: int
     run: int
     started: datetime.datetime
+    input_digest: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,13 +163,16 @@ def parse_timestamp(text: str) -> datetime.datetime:
 
 
 def _final(attempt: Attempt, conditions: Sequence[tuple[str, bool, str, str]], now: datetime.datetime) -> Status:
-    return {
+    status: Status = {
         "observedGeneration": attempt.generation,
         "run": attempt.run,
         "conditions": _conditions(attempt, conditions, now),
         "startTime": timestamp(attempt.started),
         "completionTime": timestamp(now),
     }
+    if attempt.input_digest is not None:
+        status["inputDigest"] = attempt.input_digest
+    return status
 
 
 def _keeping_answer(previous: Mapping[str, Any]) -> Status:
