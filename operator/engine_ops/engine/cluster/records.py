@@ -41,7 +41,8 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     unschedulable
         Cordoned.
     clamped
-        Resources whose amount was negative or beyond `engine_ops.engine.units.MAX_UNITS`, and was brought into range.
+        Resources whose amount was negative, unreadable or beyond `engine_ops.engine.units.MAX_UNITS`, and was brought
+        into range; sorted.
     """
 
     name: str
@@ -52,7 +53,7 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     clamped: tuple[str, ...] = ()
 
 
-class PodKind(msgspec.Struct, frozen=True, array_like=True, gc=False, weakref=True):
+class PodKind(msgspec.Struct, frozen=True, array_like=True, weakref=True):
     """What many pods share: those of one ReplicaSet are all of one kind.
 
     Parameters
@@ -65,9 +66,11 @@ class PodKind(msgspec.Struct, frozen=True, array_like=True, gc=False, weakref=Tr
         Effective requests in units by resource, as kube-scheduler counts them, overhead included; no zeros.
     rules
         JSON of an object with those of ``nodeSelector``, ``affinity``, ``tolerations`` and
-        ``topologySpreadConstraints`` that the pod's spec has, in its own shapes, keys sorted; empty for none.
+        ``topologySpreadConstraints`` that the pod's spec has, in its own shapes, keys sorted, without nulls and
+        ``tolerationSeconds``; empty for none. For a DaemonSet's pod that is on its node ``nodeAffinity`` is left out:
+        it names the node, and would make each of them a kind of its own.
     host_ports
-        Ports taken on the node.
+        Ports taken on the node, distinct.
     priority
         ``spec.priority``.
     owner_kind, owner_name
@@ -75,7 +78,9 @@ class PodKind(msgspec.Struct, frozen=True, array_like=True, gc=False, weakref=Tr
     static
         A mirror pod: the kubelet runs it from a file, it cannot run elsewhere.
     not_modelled
-        What of it the engine does not model, such as ``volumes``, ``resourceClaims`` or ``schedulingGates``; sorted.
+        What of it the engine does not model; sorted. ``volumes`` (claims, and what the scheduler's volume plugins
+        check), ``resourceClaims``, ``schedulingGates``, ``schedulingGroup``, ``nodeDeclaredFeatures``, and
+        ``resources`` for amounts that are unreadable, negative or beyond `engine_ops.engine.units.MAX_UNITS`.
     """
 
     namespace: str
