@@ -1,6 +1,6 @@
 """Where a task may go, in Kubernetes' own shapes: selectors, affinity, taints, tolerations, topology spread.
 
-The shapes and their rules are those of ``k8s.io/api/core/v1``, without the parts that need namespaces.
+The shapes and their rules are those of ``k8s.io/api/core/v1``.
 """
 
 from __future__ import annotations
@@ -144,6 +144,14 @@ class PodAffinityTerm(ApiModel):
     """The node label whose values are the domains."""
     label_selector: LabelSelector | None = None
     """Which tasks."""
+    namespaces: tuple[str, ...] = ()
+    """In these namespaces, besides those of ``namespaceSelector``; without either in the task's own."""
+    namespace_selector: LabelSelector | None = None
+    """In namespaces with such labels; an empty one means all."""
+    match_label_keys: tuple[LabelKey, ...] = ()
+    """Labels whose values, as the task has them, are required besides ``labelSelector``."""
+    mismatch_label_keys: tuple[LabelKey, ...] = ()
+    """Labels whose values, as the task has them, are excluded besides ``labelSelector``."""
 
 
 class WeightedPodAffinityTerm(ApiModel):
@@ -180,10 +188,10 @@ class Toleration(ApiModel):
 
     key: Annotated[str, Field(max_length=317)] = ""
     """The taint's key; empty, with the operator Exists, means every key."""
-    operator: Literal["Equal", "Exists"] = "Equal"
-    """Whether the value counts."""
+    operator: Literal["Equal", "Exists", "Lt", "Gt"] = "Equal"
+    """Whether the value counts; with Lt and Gt the taint's value must be a number below or above it."""
     value: LabelValue = ""
-    """The taint's value, for Equal."""
+    """The taint's value, for Equal; a whole number for Lt and Gt."""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
     """The taint's effect; empty means every effect."""
     toleration_seconds: int | None = None
@@ -195,6 +203,8 @@ class Toleration(ApiModel):
             raise ValueError("operator must be Exists when key is empty, which means every taint")
         if self.operator == "Exists" and self.value:
             raise ValueError("value must be empty when operator is Exists")
+        if self.operator in {"Lt", "Gt"} and _decimal(self.value) is None:
+            raise ValueError(f"operator {self.operator} needs a whole number as value")
         return self
 
     def tolerates(self, key: str, value: str, effect: str) -> bool:
@@ -203,7 +213,18 @@ class Toleration(ApiModel):
             return False
         if self.key and self.key != key:
             return False
+        if self.operator in {"Lt", "Gt"}:
+            limit, number = _decimal(self.value), _decimal(value)
+            if limit is None or number is None:
+                return False
+            return number < limit if self.operator == "Lt" else number > limit
         return self.operator == "Exists" or self.value == value
+
+
+def _decimal(text: str) -> int | None:
+    """Read a number of a taint as Lt and Gt do: as `parse_int`, in its shortest spelling only."""
+    number = parse_int(text)
+    return number if number is not None and str(number) == text else None
 
 
 class Taint(ApiModel):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
-from engine_ops.engine.scheduling.rules import LabelSelector
+from engine_ops.engine.scheduling.rules import Affinity, LabelSelector, PodAffinityTerm, TopologySpreadConstraint
 
 Requirement = tuple[str, str, tuple[str, ...]]
 """Key, operator, sorted values."""
@@ -47,6 +48,47 @@ def _holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
             return key in labels
         case _:
             return key not in labels
+
+
+class LooksAtLabels(Protocol):
+    """Rules of a kind of task, as far as they look at the labels of others."""
+
+    @property
+    def affinity(self) -> Affinity | None:
+        """As in a pod's spec."""
+
+    @property
+    def topology_spread_constraints(self) -> Sequence[TopologySpreadConstraint]:
+        """As in a pod's spec."""
+
+
+def affinity_terms(affinity: Affinity | None) -> Iterator[PodAffinityTerm]:
+    """Go through the terms, required and preferred, of affinity and anti-affinity to other tasks."""
+    if affinity is None:
+        return
+    for side in (affinity.pod_affinity, affinity.pod_anti_affinity):
+        if side is not None:
+            yield from side.required_during_scheduling_ignored_during_execution
+            for item in side.preferred_during_scheduling_ignored_during_execution:
+                yield item.pod_affinity_term
+
+
+def label_keys(rules: Iterable[LooksAtLabels]) -> frozenset[str]:
+    """Return the keys of all labels of tasks that rules look at."""
+    keys: set[str] = set()
+    for item in rules:
+        selectors = []
+        for term in affinity_terms(item.affinity):
+            keys.update(term.match_label_keys, term.mismatch_label_keys)
+            selectors.append(term.label_selector)
+        for constraint in item.topology_spread_constraints:
+            keys.update(constraint.match_label_keys)
+            selectors.append(constraint.label_selector)
+        for selector in selectors:
+            if selector is not None:
+                keys.update(selector.match_labels)
+                keys.update(expression.key for expression in selector.match_expressions)
+    return frozenset(keys)
 
 
 class LabelGroups:
