@@ -43,6 +43,18 @@ def safe(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def shorten(text: str, length: int) -> str:
+    """Cut a text in the middle: nodes of one pool differ at their ends, pools at their beginnings.
+
+    >>> shorten("gke-prod-pool-1-6f2c9d77-x7k2", 16)
+    'gke-prod..7-x7k2'
+    """
+    if len(text) <= length:
+        return text
+    tail = (length - 2) // 2
+    return f"{text[: length - 2 - tail]}..{text[-tail:]}"
+
+
 def report(line: str) -> None:
     """Print a note or a fault on standard error."""
     click.echo(safe(line), err=True)
