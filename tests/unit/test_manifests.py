@@ -18,7 +18,12 @@ from engine_ops.api.optimizationrequest import OptimizationRequest
 from engine_ops.api.optimizerplugin import OptimizerPlugin
 from engine_ops.api.quantity import parse_quantity
 from engine_ops.cli import run
-from engine_ops.kube.preflight import NEEDED_FOR_THE_LEASE, NEEDED_IN_WATCHED_NAMESPACES, Right
+from engine_ops.kube.preflight import (
+    NEEDED_FOR_CLUSTER_DATA,
+    NEEDED_FOR_THE_LEASE,
+    NEEDED_IN_WATCHED_NAMESPACES,
+    Right,
+)
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "manifests" / "base"
@@ -62,6 +67,7 @@ def rights_of(role: dict[str, Any]) -> Iterator[Right]:
     ("file", "kind", "needed"),
     [
         ("rbac_operator.yaml", "ClusterRole", NEEDED_IN_WATCHED_NAMESPACES),
+        ("rbac_cluster_data.yaml", "ClusterRole", NEEDED_FOR_CLUSTER_DATA),
         ("rbac_lease.yaml", "Role", NEEDED_FOR_THE_LEASE),
     ],
 )

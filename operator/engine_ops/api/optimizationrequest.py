@@ -117,6 +117,16 @@ class OptimizationRequestSpec(RuledModel):
     """The request is deleted so many seconds after it was answered or has Stalled. Not together with intervalSeconds,
     nor for objects that a GitOps pipeline manages: it would create them again."""
 
+    @property
+    def config_map_key_ref(self) -> ConfigMapKeyRef | None:
+        """The ConfigMap's key that holds the data, if one does."""
+        return self.data_from.config_map_key_ref if self.data_from is not None else None
+
+    @property
+    def cluster(self) -> ClusterSource | None:
+        """The part of the live cluster that is the source, if it is."""
+        return self.data_from.cluster if self.data_from is not None else None
+
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="has(self.data) != (has(self.dataFrom) && has(self.dataFrom.configMapKeyRef))"
@@ -129,7 +139,7 @@ class OptimizationRequestSpec(RuledModel):
         ),
         Rule(
             cel="!has(self.dataFrom) || !has(self.dataFrom.cluster) || self.type in ['resource', 'scheduling']",
-            holds=lambda spec: not _from_cluster(spec) or spec.type in (RequestType.RESOURCE, RequestType.SCHEDULING),
+            holds=lambda spec: spec.cluster is None or spec.type in (RequestType.RESOURCE, RequestType.SCHEDULING),
             message="dataFrom.cluster is for the types resource and scheduling",
             field="dataFrom",
         ),
@@ -137,9 +147,9 @@ class OptimizationRequestSpec(RuledModel):
             cel="!has(self.dataFrom) || !has(self.dataFrom.cluster) || self.type == 'scheduling'"
             " || (!has(self.data) && !has(self.dataFrom.cluster.workload))",
             holds=lambda spec: (
-                not _from_cluster(spec)
+                spec.cluster is None
                 or spec.type == RequestType.SCHEDULING
-                or (spec.data is None and spec.data_from.cluster.workload is None)
+                or (spec.data is None and spec.cluster.workload is None)
             ),
             message="beside dataFrom.cluster, data and workload are for type scheduling: they say what is placed",
         ),
@@ -148,8 +158,8 @@ class OptimizationRequestSpec(RuledModel):
             " || (!has(self.dataFrom.cluster.workload) && !has(self.dataFrom.cluster.pods))",
             holds=lambda spec: (
                 spec.data is None
-                or not _from_cluster(spec)
-                or (spec.data_from.cluster.workload is None and spec.data_from.cluster.pods is None)
+                or spec.cluster is None
+                or (spec.cluster.workload is None and spec.cluster.pods is None)
             ),
             message="data must not be set together with dataFrom.cluster.pods or workload: "
             "each of them says what is placed",
@@ -171,10 +181,6 @@ class OptimizationRequestSpec(RuledModel):
             reason="FieldValueForbidden",
         ),
     )
-
-
-def _from_cluster(spec: OptimizationRequestSpec) -> bool:
-    return spec.data_from is not None and spec.data_from.cluster is not None
 
 
 class ResultRef(ResourceModel):

@@ -31,6 +31,12 @@ from engine_ops.api.quantity import parse_quantity
 )
 @click.option("--lease-namespace", help="Where the Lease lives. Default: the Pod's own namespace.")
 @click.option(
+    "--cluster-data-namespaces",
+    metavar="SELECTOR",
+    help="Labels of the namespaces whose requests may see nodes and all pods (spec.dataFrom.cluster), "
+    "such as team=platform. Default: only the operator's own namespace.",
+)
+@click.option(
     "--probes",
     default="http://127.0.0.1:8080/healthz",
     show_default=True,
@@ -45,6 +51,7 @@ def command(
     workers: int,
     worker_memory: str,
     lease_namespace: str | None,
+    cluster_data_namespaces: str | None,
     probes: str,
     log_format: str,
     verbose: bool,
@@ -74,6 +81,7 @@ def command(
         workers=workers,
         worker_memory_bytes=memory_bytes,
         lease_namespace=lease_namespace,
+        cluster_data_namespaces=cluster_data_namespaces,
         probes=None if probes == "none" else probes,
     )
     try:

@@ -15,8 +15,11 @@ from collections.abc import AsyncIterator, Callable
 import kopf
 
 from engine_ops.controllers import kopf_settings, optimizationrequest
+from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.kube import preflight
+from engine_ops.kube.cluster_access import ClusterAccess
+from engine_ops.kube.cluster_cache import ClusterCache
 from engine_ops.kube.config_maps import ConfigMaps
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ConnectError, UnavailableError
@@ -55,6 +58,8 @@ class OperatorConfig:
         A worker above it is killed.
     lease_namespace
         Where the Lease lives; None for the Pod's own, or that of the kubeconfig.
+    cluster_data_namespaces
+        A label selector of the namespaces whose requests may see the cluster; None for the operator's own only.
     probes
         Where health is answered, such as ``http://0.0.0.0:8080/healthz``; None for nowhere.
     """
@@ -64,6 +69,7 @@ class OperatorConfig:
     workers: int = 2
     worker_memory_bytes: int = 1024**3
     lease_namespace: str | None = None
+    cluster_data_namespaces: str | None = None
     probes: str | None = "http://127.0.0.1:8080/healthz"
 
 
@@ -105,11 +111,16 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
         stack.push_async_callback(_give_back, lease)
         await starting
 
+        access = ClusterAccess(connection, namespace, config.cluster_data_namespaces)
+        await access.check_selector()
+        cache = ClusterCache(connection)
+        stack.push_async_callback(cache.close)
         events = EventRecorder(connection, identity)
         reconciler = RequestReconciler(
             requests=Requests(connection),
             writer=StatusWriter(connection),
             config_maps=ConfigMaps(connection),
+            cluster_data=ClusterData(cache, access),
             events=events,
             pool=pool,
             workers=config.workers,
@@ -125,7 +136,7 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
         _spare_the_collector()
         async with _in_background(lease.hold(), "hold the Lease"), _in_background(events.run(), "post Events"):
             try:
-                await _run_kopf(config, connection, reconciler)
+                await _run_kopf(config, connection, reconciler, cache)
             except Exception:
                 # Says in a sentence what has gone missing since the start, if that is why: a definition, a right.
                 await preflight.check(connection, config.namespaces, namespace)
@@ -165,7 +176,9 @@ async def _wait_for_api_server(connection: Connection, config: OperatorConfig, n
             return
 
 
-async def _run_kopf(config: OperatorConfig, connection: Connection, reconciler: RequestReconciler) -> None:
+async def _run_kopf(
+    config: OperatorConfig, connection: Connection, reconciler: RequestReconciler, cache: ClusterCache
+) -> None:
     registry = kopf.OperatorRegistry()
     optimizationrequest.register(registry, reconciler)
 
@@ -192,6 +205,10 @@ async def _run_kopf(config: OperatorConfig, connection: Connection, reconciler: 
     @kopf.on.probe(registry=registry, id="requestsUnderWay")
     async def requests_under_way(**_: object) -> int:
         return reconciler.under_way
+
+    @kopf.on.probe(registry=registry, id="clusterCacheAgeSeconds")
+    async def cluster_cache_age(**_: object) -> float | None:
+        return cache.age_seconds
 
     try:
         await kopf.operator(

@@ -22,6 +22,7 @@ from engine_ops.api.faults import WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt, Status
+from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
 from engine_ops.controllers.progress import ProgressReporter
 from engine_ops.controllers.solving import Answered, progress_of, run_task, solution_of, task_for
@@ -46,6 +47,7 @@ RETAINED_BYTES = 64 * 1024 * 1024
 """Data of queued requests beyond this is not kept but read again when its turn comes."""
 SMALL_BYTES = 32 * 1024
 """Data below this is always kept."""
+EMPTY_OBJECT = b"{}"
 TURNS_PER_WORKER = 8
 """So many requests for each worker hold data or write status at once: a write takes longer than most solves."""
 
@@ -96,6 +98,8 @@ class RequestReconciler:
     ----------
     requests, writer, config_maps, events
         The API server.
+    cluster_data
+        Live nodes and pods.
     pool, workers
         The worker processes, and how many they are.
     """
@@ -106,6 +110,7 @@ class RequestReconciler:
         requests: Requests,
         writer: StatusWriter,
         config_maps: ConfigMaps,
+        cluster_data: ClusterData,
         events: EventRecorder,
         pool: WorkerPool,
         workers: int,
@@ -113,6 +118,7 @@ class RequestReconciler:
         self._requests = requests
         self._writer = writer
         self._config_maps = config_maps
+        self._cluster_data = cluster_data
         self._events = events
         self._pool = pool
         self._entries: dict[str, _Entry] = {}
@@ -268,21 +274,28 @@ class RequestReconciler:
 
     async def _solve_in_turn(self, entry: _Entry, question: _Question) -> None:
         attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
-        spec, data = question.spec, question.data
+        spec, data, cluster = question.spec, question.data, None
         try:
-            if data is None:
-                data = await self._read(entry.target, spec)
-            task = task_for(spec, data, task_id=str(entry.target))
+            if spec.cluster is not None:
+                cluster = await self._cluster_data.read(entry.target.namespace, spec)
+                if _answered_before(attempt, cluster.digest):
+                    self._look_later(entry, spec)
+                    return
+                attempt = dataclasses.replace(attempt, input_digest=cluster.digest)
+            elif spec.config_map_key_ref is not None:
+                ref = spec.config_map_key_ref
+                data = await self._config_maps.read_key(entry.target.namespace, ref.name, ref.key)
+            task = task_for(spec, data or EMPTY_OBJECT, task_id=str(entry.target), cluster=cluster)
         except WaitingError as error:
             await self._wait(entry, attempt, error.reason, error.message)
             return
         await self._run(entry, attempt, spec, task)
 
-    async def _read(self, target: Target, spec: OptimizationRequestSpec) -> bytes:
-        if spec.data_from is None:
-            raise AssertionError("a spec without data and dataFrom was accepted")
-        ref = spec.data_from.config_map_key_ref
-        return await self._config_maps.read_key(target.namespace, ref.name, ref.key)
+    def _look_later(self, entry: _Entry, spec: OptimizationRequestSpec) -> None:
+        """Look again after the interval: the answer still holds, and its status says when it was made."""
+        entry.retries = 0
+        if self._entries.get(entry.target.uid) is entry and spec.interval_seconds is not None:
+            self._set_timer(entry, spec.interval_seconds, retry=False)
 
     async def _run(self, entry: _Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask) -> None:
         async with ProgressReporter(self._writer, entry.target, attempt) as progress:
@@ -372,6 +385,14 @@ class RequestReconciler:
             return
         type_: Literal["Normal", "Warning"] = "Normal" if now_ready["reason"] == Reason.SOLVED else "Warning"
         self._events.record(target, type_, now_ready["reason"], now_ready["message"])
+
+
+def _answered_before(attempt: Attempt, input_digest: str) -> bool:
+    """Whether a standing request has an answer already to just this: what matters in the cluster has not changed."""
+    if attempt.run == 1 or attempt.previous.get("inputDigest") != input_digest:
+        return False
+    # A request that waited since then says so in its conditions, and must say that it waits no longer.
+    return not statuses.is_true(attempt.previous, statuses.RECONCILING)
 
 
 def _shows(view: RequestView, answered_run: int) -> bool:

@@ -12,6 +12,7 @@ from engine_ops.api.faults import WaitingError
 from engine_ops.api.optimizationrequest import NO_PLUGIN, OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Solution
+from engine_ops.controllers.cluster_input import ClusterInput
 from engine_ops.workers.errors import WorkerDiedError, WorkerError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Failed, Solved, SolveTask
@@ -25,7 +26,12 @@ MAX_RESULT_BYTES = 700 * 1024
 
 
 def task_for(
-    spec: OptimizationRequestSpec, data: bytes, *, task_id: str, inline_limit_bytes: int = INLINE_LIMIT_BYTES
+    spec: OptimizationRequestSpec,
+    data: bytes,
+    *,
+    task_id: str,
+    cluster: ClusterInput | None = None,
+    inline_limit_bytes: int = INLINE_LIMIT_BYTES,
 ) -> SolveTask:
     """Return the task that answers a spec.
 
@@ -34,9 +40,11 @@ def task_for(
     spec
         The question.
     data
-        Its data: JSON, or what the ConfigMap holds.
+        Its data: JSON, or what the ConfigMap holds; ``{}`` for a live cluster with no given tasks.
     task_id
         For logs.
+    cluster
+        The live cluster, if that is the source.
     inline_limit_bytes
         Results whose JSON is larger are compressed, and summarised.
 
@@ -53,10 +61,12 @@ def task_for(
         data=data,
         constraints=msgspec.json.encode(spec.constraints or {}),
         search_seconds=float(spec.search_seconds),
-        data_format="json" if spec.data_from is None else "json-or-yaml",
+        data_format="json" if spec.config_map_key_ref is None else "json-or-yaml",
         data_path=data_path(spec),
         inline_limit_bytes=inline_limit_bytes,
         stored_limit_bytes=MAX_RESULT_BYTES,
+        cluster=cluster.snapshot if cluster is not None else b"",
+        selection=cluster.selection if cluster is not None else b"",
     )
 
 
@@ -84,9 +94,9 @@ def progress_of(latest: Solved) -> dict[str, Any]:
 
 def data_path(spec: OptimizationRequestSpec) -> str:
     """Return how messages name the data: the field, or the ConfigMap and key that it is read from."""
-    if spec.data_from is None:
+    ref = spec.config_map_key_ref
+    if ref is None:
         return "spec.data"
-    ref = spec.data_from.config_map_key_ref
     return f"spec.dataFrom.configMapKeyRef({ref.name}/{ref.key})"
 
 
@@ -134,7 +144,7 @@ async def run_task(
         return Failed(Reason.INVALID_DATA, str(error), faults=((task.data_path, str(error)),))
     if isinstance(outcome, Solved):
         return Answered(outcome)
-    if outcome.reason == Reason.INVALID_DATA and spec.data_from is not None:
+    if outcome.reason == Reason.INVALID_DATA and spec.config_map_key_ref is not None:
         # Not the spec but the ConfigMap must change, and nobody tells us when it does.
         return msgspec.structs.replace(outcome, waiting=True)
     return outcome

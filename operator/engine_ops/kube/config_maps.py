@@ -12,7 +12,7 @@ from engine_ops.api.base import API_VERSION, GROUP
 from engine_ops.api.faults import WaitingError
 from engine_ops.api.reasons import Reason
 from engine_ops.kube.connection import APPLY_PATCH, METADATA_ONLY, Connection
-from engine_ops.kube.errors import ApiError, UnavailableError
+from engine_ops.kube.errors import ApiError, UnavailableError, to_waiting
 from engine_ops.kube.paths import config_map_path
 from engine_ops.kube.status_writer import Target
 
@@ -43,14 +43,8 @@ class ConfigMaps:
         where = f"ConfigMap {namespace}/{name}"
         try:
             content = await self._connection.get(config_map_path(namespace, name))
-        except ApiError as error:
-            if error.status == 404:
-                raise WaitingError(Reason.DATA_NOT_FOUND, f"{where} does not exist") from error
-            if error.status == 403:
-                raise WaitingError(Reason.FORBIDDEN, f"the operator may not read {where}") from error
-            raise WaitingError(Reason.SOURCE_UNAVAILABLE, f"{where}: {error}") from error
-        except UnavailableError as error:
-            raise WaitingError(Reason.SOURCE_UNAVAILABLE, f"{where}: {error}") from error
+        except (ApiError, UnavailableError) as error:
+            raise to_waiting(error, where) from error
         text = (content.get("data") or {}).get(key)
         if text is not None:
             return str(text).encode()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine_ops.api.faults import WaitingError
+from engine_ops.api.reasons import Reason
+
 
 class ConnectError(RuntimeError):
     """No usable credentials, or nobody answers at the address they name."""
@@ -53,3 +56,20 @@ class ApiError(RuntimeError):
 
 class UnavailableError(RuntimeError):
     """The API server could not be reached, or did not answer in time."""
+
+
+def to_waiting(error: ApiError | UnavailableError, where: str) -> WaitingError:
+    """Return what a request waits for when its source could not be read.
+
+    Parameters
+    ----------
+    error
+        What reading it raised.
+    where
+        The source in words, such as ``ConfigMap default/data``.
+    """
+    if isinstance(error, ApiError) and error.status == 404:
+        return WaitingError(Reason.DATA_NOT_FOUND, f"{where} does not exist")
+    if isinstance(error, ApiError) and error.status == 403:
+        return WaitingError(Reason.FORBIDDEN, f"the operator may not read {where}")
+    return WaitingError(Reason.SOURCE_UNAVAILABLE, f"{where}: {error}")

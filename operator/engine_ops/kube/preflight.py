@@ -41,6 +41,14 @@ NEEDED_IN_WATCHED_NAMESPACES = (
     Right("delete", "", "configmaps"),
     Right("create", "events.k8s.io", "events"),
 )
+NEEDED_FOR_CLUSTER_DATA = (
+    *(Right(verb, "", resource) for resource in ("nodes", "pods", "namespaces") for verb in ("get", "list", "watch")),
+    Right("get", "apps", "deployments"),
+    Right("get", "apps", "replicasets"),
+    Right("get", "apps", "statefulsets"),
+    Right("get", "batch", "jobs"),
+)
+"""For spec.dataFrom.cluster, in all namespaces. Not checked at the start: without them only such requests wait."""
 NEEDED_FOR_THE_LEASE = (
     Right("get", "coordination.k8s.io", "leases"),
     Right("create", "coordination.k8s.io", "leases"),

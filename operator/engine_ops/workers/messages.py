@@ -36,6 +36,10 @@ class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, 
         A result whose JSON is longer comes compressed, with a summary in its place.
     stored_limit_bytes
         A result that is longer than this even when compressed is refused. A ConfigMap ends at 1 MiB.
+    cluster
+        msgpack of an `engine_ops.engine.cluster.records.ClusterSnapshot`, if the question is about a live cluster.
+    selection
+        JSON of an `engine_ops.engine.cluster.selection.ClusterSelection`; with ``cluster`` only.
     """
 
     task_id: str
@@ -50,6 +54,8 @@ class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, 
     constraints_path: str = "spec.constraints"
     inline_limit_bytes: int = 32768
     stored_limit_bytes: int = 1_000_000
+    cluster: bytes = b""
+    selection: bytes = b""
 
 
 class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):

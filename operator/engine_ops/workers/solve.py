@@ -14,7 +14,9 @@ import msgspec
 from engine_ops import __version__
 from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.reasons import Reason
-from engine_ops.engine.contract import Answer, Budget
+from engine_ops.engine.cluster.records import ClusterSnapshot
+from engine_ops.engine.cluster.selection import ClusterSelection
+from engine_ops.engine.contract import Answer, Budget, Solver
 from engine_ops.engine.solvers import TYPES, solver_for
 from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
 from engine_ops.workers.messages import MAX_FAULTS, Failed, Incumbent, Outcome, Solved, SolveTask
@@ -94,7 +96,17 @@ def _solve(task: SolveTask, improved: Improved, started: float) -> Answer:
         improved(lambda: _encode_if_small(build(), task, started))
 
     budget = Budget.of(task.search_seconds, max_steps=task.max_steps, seed=task.seed)
-    return solver_for(task.type).solve(data, constraints, budget, report)
+    return _solver(task).solve(data, constraints, budget, report)
+
+
+def _solver(task: SolveTask) -> Solver:
+    if not task.cluster:
+        return solver_for(task.type)
+    from engine_ops.engine.cluster.solvers import cluster_solver_for
+
+    snapshot = msgspec.msgpack.decode(task.cluster, type=ClusterSnapshot)
+    selection = ClusterSelection.model_validate_json(task.selection)
+    return cluster_solver_for(task.type, snapshot, selection)
 
 
 def _encode_if_small(answer: Answer, task: SolveTask, started: float) -> Solved | None:

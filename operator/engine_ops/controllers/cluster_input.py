@@ -1,0 +1,50 @@
+"""A question about a live cluster as a worker takes it. Importing it loads no Kubernetes client."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+
+from engine_ops.api.cluster_source import ClusterSource
+from engine_ops.engine.cluster.records import ClusterSnapshot
+from engine_ops.engine.cluster.selection import ClusterSelection, WorkloadPods
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClusterInput:
+    """A question about a live cluster, as a worker takes it.
+
+    Parameters
+    ----------
+    snapshot
+        msgpack of a `ClusterSnapshot`.
+    selection
+        JSON of a `ClusterSelection`.
+    digest
+        Of what matters to the answer.
+    """
+
+    snapshot: bytes
+    selection: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, snapshot: ClusterSnapshot, selection: ClusterSelection, request_type: str) -> ClusterInput:
+        """Return the input for a snapshot and a selection."""
+        from engine_ops.engine.cluster.digest import digest
+
+        return cls(
+            snapshot=msgspec.msgpack.encode(snapshot),
+            selection=msgspec.json.encode(selection.to_manifest()),
+            digest=digest(snapshot, selection, request_type),
+        )
+
+
+def selection_of(source: ClusterSource, workload: WorkloadPods | None = None) -> ClusterSelection:
+    """Return the selection that a request's spec asks for."""
+    written = source.to_manifest()
+    written.pop("workload", None)
+    if workload is not None:
+        written["workload"] = workload.to_manifest()
+    return ClusterSelection.model_validate(written)
