@@ -56,6 +56,7 @@ class NodeIndex:
             for key, value in node.labels.items():
                 self._values.setdefault(key, {}).setdefault(value, []).append(i)
         self._names = {node.id: i for i, node in enumerate(nodes)}
+        self._single: Topology | None = None
         self._topologies: dict[str, Topology] = {}
         self.cordoned = np.fromiter((node.unschedulable for node in nodes), bool, self.size)
         self._hard = _TaintIndex(nodes, HARD_EFFECTS)
@@ -71,6 +72,14 @@ class NodeIndex:
                 domain_of[indices] = domain
             found = self._topologies[key] = Topology(domain_of, members, domain_of >= 0)
         return found
+
+    @property
+    def single(self) -> Topology:
+        """The topology in which each node is a domain of its own, whatever its labels."""
+        if self._single is None:
+            numbers = np.arange(self.size, dtype=np.int64)
+            self._single = Topology(numbers, list(numbers.reshape(-1, 1)), np.ones(self.size, bool))
+        return self._single
 
     def labelled(self, labels: Mapping[str, str]) -> BoolArray:
         """Return the nodes that have all these labels (a task's ``nodeSelector``)."""

@@ -11,14 +11,22 @@ import numpy as np
 
 from engine_ops.engine.scheduling.company import Companions, Counts, Presence, SpreadCheck, SpreadCounts
 from engine_ops.engine.scheduling.nodes import NodeIndex, Topology
-from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem, Rules
+from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Port, Problem, Rules
 from engine_ops.engine.scheduling.rules import PodAffinityTerm, TopologySpreadConstraint
-from engine_ops.engine.scheduling.selectors import LabelGroups, Selector, normalise
+from engine_ops.engine.scheduling.selectors import (
+    Choice,
+    LabelGroups,
+    Namespaces,
+    Selector,
+    choice_of_term,
+    normalise,
+)
 
 _HARD_AFFINITY_WEIGHT = 1.0
 """What a placed task's required affinity adds to the score of those it asks for: kube-scheduler's default."""
 
-_Term = tuple[Selector | None, str]
+_Term = tuple[Choice, str]
+"""Which tasks, and the key of the topology."""
 _Tally = Presence | Counts | SpreadCounts
 _T = TypeVar("_T", bound=_Tally)
 
@@ -68,21 +76,27 @@ class Rule:
 class _Terms:
     """The rules of one task that concern other tasks, with selectors in one spelling."""
 
-    hard_spread: list[tuple[Selector | None, TopologySpreadConstraint]]
-    soft_spread: list[tuple[Selector | None, TopologySpreadConstraint]]
+    hard_spread: list[tuple[Choice, TopologySpreadConstraint]]
+    soft_spread: list[tuple[Choice, TopologySpreadConstraint]]
     affinity: list[_Term]
     anti_affinity: list[_Term]
     preferred: list[tuple[_Term, float]]
 
     @classmethod
-    def of(cls, task: Rules) -> _Terms:
+    def of(cls, task: Rules, namespaces: Namespaces, *, asking: bool) -> _Terms:
         spread = []
-        for constraint in task.topology_spread_constraints:
+        own = namespaces.own(task.namespace)
+        # What a fixed task asks for itself is of no interest any more; what it asks of others is.
+        for constraint in task.topology_spread_constraints if asking else ():
             extra = {key: task.labels[key] for key in constraint.match_label_keys if key in task.labels}
-            spread.append((normalise(constraint.label_selector, extra), constraint))
+            spread.append((Choice(normalise(constraint.label_selector, extra), own), constraint))
         affinity: list[_Term] = []
         anti: list[_Term] = []
         preferred: list[tuple[_Term, float]] = []
+
+        def term_of(term: PodAffinityTerm) -> _Term:
+            return choice_of_term(term, task.labels, namespaces.of_term(term, task.namespace)), term.topology_key
+
         if task.affinity is not None:
             for side, required, sign in (
                 (task.affinity.pod_affinity, affinity, 1.0),
@@ -90,9 +104,9 @@ class _Terms:
             ):
                 if side is None:
                     continue
-                required += [_term(term) for term in side.required_during_scheduling_ignored_during_execution]
+                required += [term_of(term) for term in side.required_during_scheduling_ignored_during_execution]
                 preferred += [
-                    (_term(item.pod_affinity_term), sign * item.weight)
+                    (term_of(item.pod_affinity_term), sign * item.weight)
                     for item in side.preferred_during_scheduling_ignored_during_execution
                 ]
         return cls(
@@ -105,15 +119,11 @@ class _Terms:
 
     def selectors(self) -> Iterable[Selector | None]:
         """Every selector in it."""
-        yield from (selector for selector, _ in self.hard_spread)
-        yield from (selector for selector, _ in self.soft_spread)
-        yield from (selector for selector, _ in self.affinity)
-        yield from (selector for selector, _ in self.anti_affinity)
-        yield from (selector for (selector, _), _ in self.preferred)
-
-
-def _term(term: PodAffinityTerm) -> _Term:
-    return normalise(term.label_selector), term.topology_key
+        yield from (choice.selector for choice, _ in self.hard_spread)
+        yield from (choice.selector for choice, _ in self.soft_spread)
+        yield from (choice.selector for choice, _ in self.affinity)
+        yield from (choice.selector for choice, _ in self.anti_affinity)
+        yield from (choice.selector for (choice, _), _ in self.preferred)
 
 
 class Rulebook:
@@ -127,7 +137,8 @@ class Rulebook:
     Attributes
     ----------
     rules
-        One for each index of rules.
+        One for each index of rules. Those of fixed tasks alone say nothing of where such tasks may go, only what they
+        mean to others.
     index
         The nodes by label and taint.
     """
@@ -138,22 +149,31 @@ class Rulebook:
         self._tallies: dict[Hashable, _Tally] = {}
         self._static: dict[Hashable, tuple[BoolArray, FloatArray | None, FloatArray | None, BoolArray]] = {}
         written = problem.rules
-        self._terms = [_Terms.of(rules) for rules in written]
-        selectors = [selector for terms in self._terms for selector in terms.selectors()]
-        self._groups = LabelGroups([rules.labels for rules in written], selectors)
-        # What is told, and what is asked, by the group of a task's labels.
+        asking = {problem.classes[number].rules for number in set(problem.class_of)}
+        namespaces = Namespaces({rules.namespace for rules in written}, problem.namespaces)
+        terms = [_Terms.of(rules, namespaces, asking=i in asking) for i, rules in enumerate(written)]
+        self._groups = LabelGroups(written, [selector for item in terms for selector in item.selectors()])
+        self._askers = frozenset(self._groups.group_of[number] for number in asking)
+        # What is told, and what is asked, by the group of a task's labels; and what is told by the port taken.
         self._told: dict[int, list[tuple[_Tally, float]]] = {}
+        self._told_port: dict[Port, list[tuple[_Tally, float]]] = {}
         self._asked_avoiding: dict[int, list[Presence]] = {}
         self._asked_company: dict[int, list[Counts]] = {}
+        nowhere = np.zeros(self.index.size, bool)
         self.rules = [
-            self._own(number, task, terms)
-            for number, (task, terms) in enumerate(zip(written, self._terms, strict=True))
+            self._asker(i, rules, item) if i in asking else Rule(rules, nowhere, None, None)
+            for i, (rules, item) in enumerate(zip(written, terms, strict=True))
         ]
+        for rule, item in zip(self.rules, terms, strict=True):
+            self._ask_of_others(rule, item)
         for number, rule in enumerate(self.rules):
             group = self._groups.group_of[number]
             rule.tallies += self._told.get(group, ())
-            rule.avoiding += self._asked_avoiding.get(group, ())
-            rule.company += [(counts, 1.0) for counts in self._asked_company.get(group, ())]
+            for port in _spellings(rule.written.ports):
+                rule.tallies += self._told_port.get(port, ())
+            if number in asking:
+                rule.avoiding += self._asked_avoiding.get(group, ())
+                rule.company += [(counts, 1.0) for counts in self._asked_company.get(group, ())]
 
     def reset(self) -> None:
         """Forget every task placed after `mark`."""
@@ -165,21 +185,30 @@ class Rulebook:
         for tally in self._tallies.values():
             tally.mark()
 
-    def _own(self, number: int, task: Rules, terms: _Terms) -> Rule:
+    def _asker(self, number: int, task: Rules, terms: _Terms) -> Rule:
+        """Compile the rules of tasks that are to be placed."""
         static, unpreferred, preference, affine = self._static_of(task)
         rule = Rule(task, static, unpreferred, preference)
         group = self._groups.group_of[number]
         self._add_spread(rule, terms, affine, group)
         self._add_affinity(rule, terms, group)
-        for selector, key in terms.anti_affinity:
-            avoided = self._told_by(("near", selector, key), selector, partial(Presence, self._topology(key)))
-            rule.avoided.append(avoided)
-            self._owned(rule, ("owner", selector, key), selector, key)
-        for (selector, key), weight in terms.preferred:
-            counts = self._told_by(("count", selector, key), selector, partial(Counts, self._topology(key)))
-            rule.company.append((counts, weight))
-            self._wished(rule, selector, key, weight)
+        for choice, key in terms.anti_affinity:
+            make = partial(Presence, self._topology(key))
+            rule.avoided.append(self._register(("near", choice, key), self._groups.chosen(choice), make))
+        for (choice, key), weight in terms.preferred:
+            count = partial(Counts, self._topology(key))
+            rule.company.append((self._register(("count", choice, key), self._groups.chosen(choice), count), weight))
+        rule.ports = [self._taken(port) for port in _conflicting(task.ports)]
         return rule
+
+    def _ask_of_others(self, rule: Rule, terms: _Terms) -> None:
+        """Compile what placed tasks want of those that come after them."""
+        for choice, key in terms.anti_affinity:
+            self._owned(rule, choice, key)
+        for choice, key in terms.affinity:
+            self._wished(rule, choice, key, _HARD_AFFINITY_WEIGHT)
+        for (choice, key), weight in terms.preferred:
+            self._wished(rule, choice, key, weight)
 
     def _static_of(self, task: Rules) -> tuple[BoolArray, FloatArray | None, FloatArray | None, BoolArray]:
         node_affinity = task.affinity.node_affinity if task.affinity is not None else None
@@ -199,60 +228,70 @@ class Rulebook:
             has_keys = np.ones(self.index.size, bool)
             for _, constraint in pairs:
                 has_keys &= self._topology(constraint.topology_key).has_key
-            for selector, constraint in pairs:
+            for choice, constraint in pairs:
                 eligible = has_keys.copy()
                 if constraint.node_affinity_policy == "Honor":
                     eligible &= affine
                 if constraint.node_taints_policy == "Honor":
                     eligible &= ~self.index.untolerated(rule.written.tolerations)
                 topology = self._topology(constraint.topology_key)
-                key = (selector, constraint.topology_key, np.packbits(eligible).tobytes())
+                key = (choice, constraint.topology_key, np.packbits(eligible).tobytes())
                 # An empty selector chooses every task, and yet kube-scheduler counts none for it.
-                counted = selector or None
+                counted = self._groups.staying(choice) if choice.selector else frozenset()
                 if constraint.when_unsatisfiable == "ScheduleAnyway":
-                    soft = self._told_by(("soft spread", *key), counted, partial(Counts, topology, eligible))
+                    soft = self._register(("soft spread", *key), counted, partial(Counts, topology, eligible))
                     rule.soft_spread.append((soft, constraint.max_skew))
                     continue
-                hard = self._told_by(("hard spread", *key), counted, partial(SpreadCounts, topology, eligible))
-                self_match = group in self._groups.chosen(selector)
+                hard = self._register(("hard spread", *key), counted, partial(SpreadCounts, topology, eligible))
+                self_match = group in self._groups.chosen(choice)
                 floor = constraint.min_domains or 1
                 rule.spread.append(hard.check(self_match=self_match, max_skew=constraint.max_skew, min_domains=floor))
 
     def _add_affinity(self, rule: Rule, terms: _Terms, group: int) -> None:
         if not terms.affinity:
             return
-        chosen = frozenset.intersection(*(self._groups.chosen(selector) for selector, _ in terms.affinity))
+        chosen = frozenset.intersection(*(self._groups.chosen(choice) for choice, _ in terms.affinity))
         keys = list(dict.fromkeys(key for _, key in terms.affinity))
-        together = tuple(sorted({repr(selector) for selector, _ in terms.affinity}))
+        together = frozenset(choice for choice, _ in terms.affinity)
         presences = [
             self._register(("all", together, key), chosen, partial(Presence, self._topology(key))) for key in keys
         ]
         topologies = [self._topology(key) for key in keys]
         rule.companions = Companions(presences, topologies, self_match=group in chosen)
-        for selector, key in terms.affinity:
-            self._wished(rule, selector, key, _HARD_AFFINITY_WEIGHT)
 
-    def _owned(self, rule: Rule, name: Hashable, selector: Selector | None, key: str) -> None:
+    def _owned(self, rule: Rule, choice: Choice, key: str) -> None:
         """Keep those that a placed task chooses out of its domain."""
+        name = ("owner", choice, key)
         found = self._tallies.get(name)
         if found is None:
+            asked = self._groups.chosen(choice) & self._askers
+            if not asked:
+                return
             found = self._tallies[name] = Presence(self._topology(key))
-            for group in self._groups.chosen(selector):
+            for group in asked:
                 self._asked_avoiding.setdefault(group, []).append(found)
         rule.tallies.append((found, 1.0))
 
-    def _wished(self, rule: Rule, selector: Selector | None, key: str, weight: float) -> None:
+    def _wished(self, rule: Rule, choice: Choice, key: str, weight: float) -> None:
         """Draw those that a placed task chooses into its domain, or drive them out."""
-        name = ("wish", selector, key)
+        name = ("wish", choice, key)
         found = self._tallies.get(name)
         if found is None:
+            asked = self._groups.chosen(choice) & self._askers
+            if not asked:
+                return
             counts = found = self._tallies[name] = Counts(self._topology(key))
-            for group in self._groups.chosen(selector):
+            for group in asked:
                 self._asked_company.setdefault(group, []).append(counts)
         rule.tallies.append((found, weight))
 
-    def _told_by(self, name: Hashable, selector: Selector | None, make: Callable[[], _T]) -> _T:
-        return self._register(name, self._groups.chosen(selector), make)
+    def _taken(self, port: Port) -> Presence:
+        """Return the nodes on which a task takes a port in this spelling."""
+        found = self._tallies.get(port)
+        if not isinstance(found, Presence):
+            found = self._tallies[port] = Presence(self.index.single)
+            self._told_port.setdefault(port, []).append((found, 1.0))
+        return found
 
     def _register(self, name: Hashable, chosen: Iterable[int], make: Callable[[], _T]) -> _T:
         found = self._tallies.get(name)
@@ -264,3 +303,25 @@ class Rulebook:
 
     def _topology(self, key: str) -> Topology:
         return self.index.topology(key)
+
+
+_ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - a pod's hostIP, nothing is bound to it
+_ANY = ""
+"""In place of an address: on whichever."""
+
+
+def _spellings(ports: Iterable[Port]) -> set[Port]:
+    """Return under which names a task's ports are found by others."""
+    return {Port(ip, port.protocol, port.port) for port in ports for ip in (_ANY, port.ip)}
+
+
+def _conflicting(ports: Iterable[Port]) -> list[Port]:
+    """Return what must be free: ``HostPortInfo.CheckConflict`` of kube-scheduler.
+
+    A port on all addresses conflicts with it on any address, one on an address with it there and on all.
+    """
+    wanted: dict[Port, None] = {}
+    for port in ports:
+        for ip in (_ANY,) if port.ip == _ALL_ADDRESSES else (_ALL_ADDRESSES, port.ip):
+            wanted[Port(ip, port.protocol, port.port)] = None
+    return list(wanted)

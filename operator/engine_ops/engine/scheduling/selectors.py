@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
 
+from engine_ops.engine.scheduling.problem import Rules
 from engine_ops.engine.scheduling.rules import Affinity, LabelSelector, PodAffinityTerm, TopologySpreadConstraint
 
 Requirement = tuple[str, str, tuple[str, ...]]
@@ -14,20 +16,36 @@ Selector = tuple[Requirement, ...]
 """Sorted requirements, all of which must hold. The empty one chooses every task."""
 
 
-def normalise(selector: LabelSelector | None, extra: Mapping[str, str] | None = None) -> Selector | None:
+Scope = frozenset[str] | None
+"""Names of namespaces; None for all."""
+
+
+class Choice(NamedTuple):
+    """Which tasks a term chooses: by their labels, in some namespaces."""
+
+    selector: Selector | None
+    scope: Scope
+
+
+def normalise(
+    selector: LabelSelector | None,
+    extra: Mapping[str, str] | None = None,
+    excluded: Mapping[str, str] | None = None,
+) -> Selector | None:
     """Return the selector in one spelling; None for an absent one, which chooses nothing.
 
     Parameters
     ----------
     selector
         As written.
-    extra
-        Labels required besides (``matchLabelKeys``).
+    extra, excluded
+        Labels required, or not allowed, besides (``matchLabelKeys``, ``mismatchLabelKeys``).
     """
     if selector is None:
         return None
     requirements: set[Requirement] = {(key, "In", (value,)) for key, value in selector.match_labels.items()}
     requirements |= {(key, "In", (value,)) for key, value in (extra or {}).items()}
+    requirements |= {(key, "NotIn", (value,)) for key, value in (excluded or {}).items()}
     requirements |= {(e.key, e.operator, tuple(sorted(set(e.values)))) for e in selector.match_expressions}
     return tuple(sorted(requirements))
 
@@ -91,35 +109,104 @@ def label_keys(rules: Iterable[LooksAtLabels]) -> frozenset[str]:
     return frozenset(keys)
 
 
-class LabelGroups:
-    """Tasks with equal labels, as far as any selector looks at them, are one group.
+def choice_of_term(term: PodAffinityTerm, labels: Mapping[str, str], scope: Scope) -> Choice:
+    """Return which tasks a term of (anti-)affinity chooses.
 
     Parameters
     ----------
+    term
+        As written. The API server adds ``matchLabelKeys`` and ``mismatchLabelKeys`` to ``labelSelector`` when a pod is
+        created, and kube-scheduler looks at the selector only: what has been added is not added again, so that a label
+        changed later makes no difference. For a task that a user wrote, or a template, it is added here.
     labels
-        The labels of each kind of task.
+        Of the task whose term it is.
+    scope
+        Its namespaces.
+    """
+    selector = term.label_selector
+    if selector is None or not (term.match_label_keys or term.mismatch_label_keys):
+        return Choice(normalise(selector), scope)
+    added = {(expression.key, expression.operator) for expression in selector.match_expressions}
+    extra = {k: labels[k] for k in term.match_label_keys if k in labels and (k, "In") not in added}
+    excluded = {k: labels[k] for k in term.mismatch_label_keys if k in labels and (k, "NotIn") not in added}
+    return Choice(normalise(selector, extra, excluded), scope)
+
+
+class Namespaces:
+    """Which namespaces a term is about, among those that have tasks.
+
+    Parameters
+    ----------
+    present
+        Namespaces with tasks.
+    labels
+        The labels of each namespace.
+    """
+
+    def __init__(self, present: Iterable[str], labels: Mapping[str, Mapping[str, str]]) -> None:
+        self._present = frozenset(present)
+        self._labels = labels
+
+    def own(self, namespace: str) -> Scope:
+        """Return the scope of one namespace."""
+        return self._scope({namespace})
+
+    def of_term(self, term: PodAffinityTerm, namespace: str) -> Scope:
+        """Return the scope of a term of (anti-)affinity of a task in ``namespace``."""
+        if term.namespace_selector is None:
+            return self._scope(term.namespaces or {namespace})
+        wanted = normalise(term.namespace_selector)
+        if wanted == ():
+            return None
+        found = {name for name in self._present if matches(wanted, self._labels.get(name, {}))}
+        return self._scope(found.union(term.namespaces))
+
+    def _scope(self, names: Iterable[str]) -> Scope:
+        # What is no different for the tasks at hand is spelled alike.
+        scope = self._present.intersection(names)
+        return None if scope == self._present else scope
+
+
+class LabelGroups:
+    """Tasks of one namespace with equal labels, as far as any selector looks at them, are one group.
+
+    Those on their way out are groups of their own.
+
+    Parameters
+    ----------
+    rules
+        Each kind of task.
     selectors
         Every selector that will be asked about.
     """
 
-    def __init__(self, labels: Sequence[Mapping[str, str]], selectors: Iterable[Selector | None]) -> None:
+    def __init__(self, rules: Sequence[Rules], selectors: Iterable[Selector | None]) -> None:
         distinct = {selector for selector in selectors if selector is not None}
         keys = {key for selector in distinct for key, _, _ in selector}
-        index: dict[tuple[tuple[str, str], ...], int] = {}
+        index: dict[tuple[Any, ...], int] = {}
         self.group_of: list[int] = []
         """The group of each kind of task."""
         seen: list[dict[str, str]] = []
-        for item in labels:
-            relevant = {key: value for key, value in item.items() if key in keys}
-            number = index.setdefault(tuple(sorted(relevant.items())), len(seen))
+        in_namespace: dict[str, set[int]] = {}
+        terminating: set[int] = set()
+        for item in rules:
+            relevant = {key: value for key, value in item.labels.items() if key in keys}
+            name = (item.namespace, item.terminating, *sorted(relevant.items()))
+            number = index.setdefault(name, len(seen))
             if number == len(seen):
                 seen.append(relevant)
+                in_namespace.setdefault(item.namespace, set()).add(number)
+                if item.terminating:
+                    terminating.add(number)
             self.group_of.append(number)
         by_label: dict[tuple[str, str], list[int]] = {}
         for number, relevant in enumerate(seen):
             for label in relevant.items():
                 by_label.setdefault(label, []).append(number)
         everyone = range(len(seen))
+        self._in_namespace = in_namespace
+        self._terminating = frozenset(terminating)
+        self._scoped: dict[Choice, frozenset[int]] = {}
         self._chosen: dict[Selector, frozenset[int]] = {}
         for selector in distinct:
             candidates: Sequence[int] = everyone
@@ -130,6 +217,19 @@ class LabelGroups:
                     candidates = min(candidates, found, key=len)
             self._chosen[selector] = frozenset(group for group in candidates if matches(selector, seen[group]))
 
-    def chosen(self, selector: Selector | None) -> frozenset[int]:
-        """Return the groups that a selector chooses."""
-        return frozenset() if selector is None else self._chosen[selector]
+    def chosen(self, choice: Choice) -> frozenset[int]:
+        """Return the groups that a term chooses."""
+        if choice.selector is None:
+            return frozenset()
+        by_labels = self._chosen[choice.selector]
+        if choice.scope is None:
+            return by_labels
+        found = self._scoped.get(choice)
+        if found is None:
+            members = (self._in_namespace.get(name, ()) for name in choice.scope)
+            found = self._scoped[choice] = by_labels.intersection(chain.from_iterable(members))
+        return found
+
+    def staying(self, choice: Choice) -> frozenset[int]:
+        """Return the groups that a term chooses, without tasks on their way out."""
+        return self.chosen(choice) - self._terminating
