@@ -30,6 +30,9 @@ FINISHED: Final = frozenset({"Succeeded", "Failed"})
 _NODE: Final = msgspec.json.Decoder(Node)
 _POD: Final = msgspec.json.Decoder(Pod)
 _NAMESPACE: Final = msgspec.json.Decoder(Namespace)
+_SELECTOR: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(dict[str, str | None] | None)
+_OBJECT: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(dict[str, Any] | None)
+_LIST: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(list[dict[str, Any]] | None)
 _EMPTY_SPEC: Final = PodSpec()
 _DEVICE_CLASS: Final = "deviceclass.resource.kubernetes.io/"
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -246,32 +249,25 @@ def _rules(node_selector: bytes, affinity: bytes, tolerations: bytes, spread: by
     use any more, and would make each of them a kind of its own.
     """
     rules: dict[str, Any] = {}
-    if selector := _parsed(node_selector):
+    if selector := _parsed(_SELECTOR, node_selector):
         rules["nodeSelector"] = selector
-    if parts := _parsed(affinity):
+    if parts := _parsed(_OBJECT, affinity):
         parts = {key: part for key, part in parts.items() if part and not (pinned and key == "nodeAffinity")}
         if parts:
             rules["affinity"] = parts
-    if borne := _parsed(tolerations):
+    if borne := _parsed(_LIST, tolerations):
         distinct = {
             msgspec.json.encode({key: item[key] for key in item if key != "tolerationSeconds"}, order="sorted")
             for item in borne
         }
         rules["tolerations"] = [msgspec.Raw(item) for item in sorted(distinct)]
-    if constraints := _parsed(spread):
+    if constraints := _parsed(_LIST, spread):
         rules["topologySpreadConstraints"] = constraints
     return msgspec.json.encode(rules, order="sorted").decode() if rules else ""
 
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any] | None)
-_LIST: Final = msgspec.json.Decoder(list[dict[str, Any]] | None)
-
-
-def _parsed(raw: bytes) -> Any:
-    if not raw:
-        return None
-    decoder = _LIST if raw.startswith(b"[") else _OBJECT
-    return _without_nulls(decoder.decode(raw))
+def _parsed(decoder: msgspec.json.Decoder[Any], raw: bytes) -> Any:
+    return _without_nulls(decoder.decode(raw)) if raw else None
 
 
 def _without_nulls(value: Any) -> Any:
