@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from engine_ops.api.faults import Fault, InvalidDataError
-from engine_ops.engine.cluster.decode import RecordDecoder, UndecodableObjectError
+from engine_ops.engine.cluster.decode import Buffer, RecordDecoder, UndecodableObjectError
 from engine_ops.engine.cluster.records import ClusterSnapshot, NodeRecord, PodRecord, snapshot_of
 
 HOW: Final = "make one with: kubectl get nodes,pods,namespaces -A -o json"
 
-_KINDS: Final = ("Node", "Pod", "Namespace")
-_LISTS: Final = {f"{kind}List": kind for kind in _KINDS}
 # JSON has no newline inside strings, so a brace on each side of one is the seam of two documents.
 _SEAM: Final = re.compile(rb"(?<=\})[ \t\r]*\n\s*(?=\{)")
 _MISSING: Final = re.compile(r"Object missing required field `(.+)`")
@@ -57,7 +54,7 @@ def read_dump(text: bytes, where: str) -> ClusterSnapshot:
     reader = _Reader(where)
     documents = _documents(text, where)
     for number, (document, raw) in enumerate(documents):
-        reader.document(document, raw, f"document {number + 1}: " if len(documents) > 1 else "")
+        reader.document(document, raw, f"{where}: document {number + 1}" if len(documents) > 1 else where)
     return reader.snapshot()
 
 
@@ -72,13 +69,13 @@ def _documents(text: bytes, where: str) -> list[tuple[_Document, bytes]]:
     except _UNREADABLE as error:
         parts = _SEAM.split(text)
         if len(parts) == 1:
-            raise InvalidDataError([_fault(f"{where}: ", str(error))]) from error
+            raise InvalidDataError([_fault(where, "", str(error))]) from error
     documents = []
     for number, part in enumerate(parts):
         try:
             documents.append((_DOCUMENT.decode(part), part))
         except _UNREADABLE as error:
-            raise InvalidDataError([_fault(f"{where}: document {number + 1}: ", str(error))]) from error
+            raise InvalidDataError([_fault(f"{where}: document {number + 1}", "", str(error))]) from error
     return documents
 
 
@@ -94,67 +91,51 @@ class _Reader:
         self._namespaces: dict[str, dict[str, str]] = {}
 
     def document(self, document: _Document, raw: bytes, prefix: str) -> None:
-        """Read one JSON document."""
-        prefix = f"{self._where}: {prefix}"
+        """Read one JSON document; ``prefix`` is what its faults begin with."""
         if document.items is None:
-            if document.kind is None:
-                self._faults.append(Fault(f"{prefix}kind", f"required, but absent; {HOW}"))
-            else:
-                self._object(document.kind, raw, prefix)
+            self._object(document.kind, raw, prefix, "")
             return
-        of_list = _LISTS.get(document.kind or "")
+        # The API server leaves the kind out of what a PodList has in it, though not out of a List's.
+        of_list = (document.kind or "").removesuffix("List")
         for number, item in enumerate(document.items):
-            path = f"{prefix}items[{number}]"
-            kind = of_list
-            if kind is None:
-                try:
-                    kind = _ITEM.decode(item).kind
-                except _UNREADABLE as error:
-                    self._faults.append(_fault(path, str(error)))
-                    continue
-            if kind is None:
-                self._faults.append(Fault(f"{path}.kind", "required, but absent"))
-            else:
-                self._object(kind, item, path)
+            path = f"items[{number}]"
+            try:
+                kind = of_list or _ITEM.decode(item).kind
+            except _UNREADABLE as error:
+                self._faults.append(_fault(prefix, path, str(error)))
+                continue
+            self._object(kind, item, prefix, path)
 
-    def _object(self, kind: str, raw: Any, path: str) -> None:
-        keep: dict[str, Callable[[Any, str], None]] = {
-            "Node": self._node,
-            "Pod": self._pod,
-            "Namespace": self._namespace,
-        }
-        if kind not in keep:
+    def _object(self, kind: str | None, raw: Buffer, prefix: str, path: str) -> None:
+        if not kind:
+            self._faults.append(_fault(prefix, path, "Object missing required field `kind`"))
             return
         try:
-            keep[kind](raw, path)
+            missing = self._keep(kind, raw)
         except UndecodableObjectError as error:
-            fault = _fault(path, error.fault)
+            fault = _fault(prefix, path, error.fault)
             known = f" ({kind} {error.name})" if error.name else ""
             self._faults.append(Fault(fault.path, f"{fault.message}{known}"))
-
-    def _node(self, raw: Any, path: str) -> None:
-        node = self._decoder.node(raw)
-        if self._named(node.name, path, "name"):
-            self._nodes[node.name] = node
-
-    def _pod(self, raw: Any, path: str) -> None:
-        pod = self._decoder.pod(raw)
-        if pod is None:
             return
-        namespace = pod.kind.namespace
-        if self._named(pod.name, path, "name") and self._named(namespace, path, "namespace"):
-            self._pods[namespace, pod.name] = pod
+        if missing:
+            self._faults.append(_fault(prefix, path, f"Object missing required field `{missing}` - at `$.metadata`"))
 
-    def _namespace(self, raw: Any, path: str) -> None:
-        name, labels = self._decoder.namespace(raw)
-        if self._named(name, path, "name"):
+    def _keep(self, kind: str, raw: Buffer) -> str | None:
+        """Keep the record of an object; return what is missing of its name."""
+        if kind == "Node":
+            node = self._decoder.node(raw)
+            self._nodes[node.name] = node
+            return None if node.name else "name"
+        if kind == "Namespace":
+            name, labels = self._decoder.namespace(raw)
             self._namespaces[name] = labels
-
-    def _named(self, value: str, path: str, field: str) -> bool:
-        if not value:
-            separator = "" if path.endswith(" ") else "."
-            self._faults.append(Fault(f"{path}{separator}metadata.{field}", "required, but absent"))
-        return bool(value)
+            return None if name else "name"
+        if kind == "Pod" and (pod := self._decoder.pod(raw)) is not None:
+            self._pods[pod.kind.namespace, pod.name] = pod
+            if not pod.name:
+                return "name"
+            return None if pod.kind.namespace else "namespace"
+        return None
 
     def snapshot(self) -> ClusterSnapshot:
         """Return what was read, or raise what was wrong."""
@@ -167,12 +148,13 @@ class _Reader:
         return snapshot_of(list(self._nodes.values()), list(self._pods.values()), self._namespaces)
 
 
-def _fault(path: str, message: str) -> Fault:
-    """Return a fault at the place that msgspec names at the end of its message."""
+def _fault(prefix: str, path: str, message: str) -> Fault:
+    """Return a fault at the place, below ``path``, that msgspec names at the end of its message."""
     said, _, at = message.rpartition(" - at `$")
     if not said:
         said, at = message, ""
     at = at.rstrip("`")
     if missing := _MISSING.fullmatch(said):
         at, said = f"{at}.{missing.group(1)}", "required, but absent"
-    return Fault(path + at.lstrip("." if path.endswith(" ") else ""), said)
+    location = (path + at).removeprefix(".")
+    return Fault(f"{prefix}: {location}" if location else prefix, said)
