@@ -23,6 +23,8 @@ JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 """An Accept header that keeps the answer to a write small, however large the object is."""
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+"""The same for a list; a watch wants `METADATA_ONLY`."""
 
 NAMESPACE_FILE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # The client's configuration loaders carry no type annotations.
@@ -82,13 +84,41 @@ class Connection:
         """
         source = _choose_source(kubeconfig)
         self = cls(await _load(source), source, _namespace_of(source))
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._ssl_context(), keepalive_timeout=60),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
-            skip_auto_headers=("User-Agent",),
-            headers={"User-Agent": "engine-ops"},
+        self._session = self.new_session(
+            connections=MAX_CONNECTIONS, timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
         )
         return self
+
+    def new_session(
+        self,
+        *,
+        connections: int,
+        timeout: aiohttp.ClientTimeout,
+        trace: aiohttp.TraceConfig | None = None,
+    ) -> aiohttp.ClientSession:
+        """Make a session of its own to the same server; the caller closes it. For `engine_ops.kube.channel`.
+
+        Parameters
+        ----------
+        connections
+            How many TCP connections it may have.
+        timeout
+            Of its requests.
+        trace
+            What is told of its connections.
+
+        Raises
+        ------
+        ConnectError
+            If the certificates cannot be read.
+        """
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ssl=self._ssl_context(), keepalive_timeout=60),
+            timeout=timeout,
+            skip_auto_headers=("User-Agent",),
+            headers={"User-Agent": "engine-ops"},
+            trace_configs=[] if trace is None else [trace],
+        )
 
     async def close(self) -> None:
         """End the session."""
@@ -99,6 +129,20 @@ class Connection:
     def server(self) -> str:
         """The API server's address."""
         return str(self._configuration.host)
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy on the way to it, if there is one."""
+        proxy: str | None = self._configuration.proxy
+        return proxy
+
+    async def headers(self, accept: str = JSON) -> dict[str, str]:
+        """Return the headers of a request: what is accepted, and the token as it is now."""
+        headers = {"Accept": accept}
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token
+        return headers
 
     async def credentials(self) -> Credentials:
         """Return the credentials as they are now; a token that has run out is read again."""
@@ -145,7 +189,7 @@ class Connection:
                 raise UnavailableError(str(error)) from error
             status, answer = await self._send(method, path, body, content_type, accept, params)
         if status >= 400:
-            raise ApiError(status, _decode_status(answer))
+            raise ApiError(status, decode_status(answer))
         return answer
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -164,13 +208,10 @@ class Connection:
     ) -> tuple[int, bytes]:
         if self._session is None:
             raise ConnectError("the connection is not open")
-        headers = {"Accept": accept, "Content-Type": content_type}
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token
+        headers = {**await self.headers(accept), "Content-Type": content_type}
         try:
             async with self._session.request(
-                method, self.server + path, data=body, headers=headers, params=params, proxy=self._configuration.proxy
+                method, self.server + path, data=body, headers=headers, params=params, proxy=self.proxy_url
             ) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -225,7 +266,8 @@ def _namespace_of(source: str | None) -> str:
     return str(namespace) if namespace else "default"
 
 
-def _decode_status(answer: bytes) -> dict[str, Any]:
+def decode_status(answer: bytes) -> dict[str, Any]:
+    """Return the ``v1.Status`` that an answer is; where it is none, its first bytes are the message."""
     try:
         decoded = msgspec.json.decode(answer)
     except msgspec.DecodeError:
