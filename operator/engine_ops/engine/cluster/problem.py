@@ -17,9 +17,6 @@ from engine_ops.engine.scheduling.problem import IntArray, NodeRef, Port, Proble
 from engine_ops.engine.scheduling.selectors import label_keys
 from engine_ops.engine.units import request_units
 
-TASK_NAMESPACE = "default"
-"""Where tasks count that the request gives itself: kubectl's namespace for what names none."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unmodelled:

@@ -4,16 +4,81 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
+from pydantic import Field
 
+from engine_ops.api.base import ApiModel
 from engine_ops.api.faults import Fault, InvalidDataError, faults_of
-from engine_ops.engine.scheduling.model import MAX_PERCENT, Node, SchedulingConstraints, SchedulingData, Task
+from engine_ops.engine.scheduling.model import (
+    MAX_PERCENT,
+    MAX_TASKS,
+    Node,
+    SchedulingConstraints,
+    SchedulingData,
+    Task,
+)
+from engine_ops.engine.scheduling.rules import Affinity, NotEmpty
 from engine_ops.engine.units import limit_of, too_large_message
 
 _STANDARD_RESOURCES = frozenset({"cpu", "memory", "pods"})
+_CheckTask = Callable[[str, Task, Mapping[str, Any]], Iterator[Fault]]
+_WHEN = "DuringSchedulingIgnoredDuringExecution"
+_EITHER = "give either task or tasks"
 _NO_CAPACITY = "needs capacity on the nodes: without it everything is in percent of a node"
+
+
+class GivenTasks(ApiModel):
+    """The tasks of a request whose nodes are those of a live cluster; none means its pending pods."""
+
+    task: Task | None = None
+    """One task; not with ``tasks``."""
+    tasks: Annotated[tuple[Task, ...], Field(max_length=MAX_TASKS), NotEmpty] | None = None
+    """Many tasks; not with ``task``."""
+
+
+def load_given(
+    data: Mapping[str, Any], constraints: Mapping[str, Any]
+) -> tuple[tuple[Task, ...], SchedulingConstraints]:
+    """Check the data and the constraints of a request on a live cluster.
+
+    Returns
+    -------
+    tuple of tuple and SchedulingConstraints
+        No tasks if ``data`` is empty.
+
+    Raises
+    ------
+    InvalidDataError
+        With every fault that was found.
+    """
+    faults: list[Fault] = []
+    if "nodes" in data:
+        faults.append(Fault("data.nodes", "not with dataFrom.cluster: the nodes are those of the cluster"))
+        data = {key: value for key, value in data.items() if key != "nodes"}
+    model = _validated(GivenTasks, data, "data", faults)
+    chosen = _validated(SchedulingConstraints, constraints, "constraints", faults)
+    tasks: tuple[Task, ...] = ()
+    if model is not None:
+        if model.task is not None and model.tasks is not None:
+            faults.append(Fault("data", _EITHER + ", not both"))
+        tasks = model.tasks if model.tasks is not None else () if model.task is None else (model.task,)
+        faults += _task_faults(tasks, many=model.tasks is not None, check=_amount_faults_of_task, raw=data)
+    if faults or chosen is None:
+        raise InvalidDataError(faults)
+    return tasks, chosen
+
+
+_M = TypeVar("_M", bound=ApiModel)
+
+
+def _validated(model: type[_M], value: Mapping[str, Any], root: str, faults: list[Fault]) -> _M | None:
+    try:
+        return model.model_validate(value)
+    except pydantic.ValidationError as error:
+        faults += faults_of(error, root=root)
+        return None
 
 
 def load(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[SchedulingData, SchedulingConstraints]:
@@ -25,16 +90,8 @@ def load(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[Sched
         With every fault that was found.
     """
     faults: list[Fault] = []
-    model: SchedulingData | None = None
-    chosen: SchedulingConstraints | None = None
-    try:
-        model = SchedulingData.model_validate(data)
-    except pydantic.ValidationError as error:
-        faults += faults_of(error, root="data")
-    try:
-        chosen = SchedulingConstraints.model_validate(constraints)
-    except pydantic.ValidationError as error:
-        faults += faults_of(error, root="constraints")
+    model = _validated(SchedulingData, data, "data", faults)
+    chosen = _validated(SchedulingConstraints, constraints, "constraints", faults)
     if model is not None:
         faults += _cross_faults(model, data)
     if faults or model is None or chosen is None:
@@ -56,10 +113,8 @@ def in_percent(data: SchedulingData) -> bool:
 
 def _cross_faults(data: SchedulingData, raw: Mapping[str, Any]) -> Iterator[Fault]:
     if (data.task is None) == (data.tasks is None):
-        yield Fault("data", "give either task or tasks" + ("" if data.task is None else ", not both"))
+        yield Fault("data", _EITHER + ("" if data.task is None else ", not both"))
     tasks = tasks_of(data)
-    if data.tasks is not None:
-        yield from _duplicates("data.tasks", [task.id for task in data.tasks])
     yield from _duplicates("data.nodes", [node.id for node in data.nodes])
     with_capacity = sum(node.capacity is not None for node in data.nodes)
     if with_capacity not in {0, len(data.nodes)}:
@@ -71,18 +126,50 @@ def _cross_faults(data: SchedulingData, raw: Mapping[str, Any]) -> Iterator[Faul
             "give it on all nodes, or on none for percentages",
         )
         return
-    check_task: Callable[[str, Task, Mapping[str, Any]], Iterator[Fault]]
+    check_task: _CheckTask
     check_node: Callable[[str, Node, Mapping[str, Any]], Iterator[Fault]]
     if with_capacity:
         check_task, check_node = _amount_faults_of_task, _amount_faults_of_node
     else:
         check_task, check_node = _percent_faults_of_task, _percent_faults_of_node
-    written = [raw["task"]] if data.tasks is None and tasks else raw.get("tasks", ())
+    yield from _task_faults(tasks, many=data.tasks is not None, check=check_task, raw=raw)
     for i, task in enumerate(tasks):
-        path = f"data.tasks[{i}]" if data.tasks is not None else "data.task"
-        yield from check_task(path, task, written[i])
+        if task.affinity is not None:
+            path = f"data.tasks[{i}]" if data.tasks is not None else "data.task"
+            yield from _namespace_faults(f"{path}.affinity", task.affinity)
     for i, node in enumerate(data.nodes):
         yield from check_node(f"data.nodes[{i}]", node, raw["nodes"][i])
+
+
+def _task_faults(tasks: tuple[Task, ...], *, many: bool, check: _CheckTask, raw: Mapping[str, Any]) -> Iterator[Fault]:
+    if many:
+        yield from _duplicates("data.tasks", [task.id for task in tasks])
+    written = raw["tasks"] if many else [raw["task"]] if tasks else ()
+    for i, task in enumerate(tasks):
+        yield from check(f"data.tasks[{i}]" if many else "data.task", task, written[i])
+
+
+def _namespace_faults(path: str, affinity: Affinity) -> Iterator[Fault]:
+    """Without a cluster there is one namespace only: a term that names others would choose nothing, unnoticed."""
+    for side, name in ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity")):
+        if side is None:
+            continue
+        required = side.required_during_scheduling_ignored_during_execution
+        preferred = side.preferred_during_scheduling_ignored_during_execution
+        terms = [(f"required{_WHEN}[{i}]", term) for i, term in enumerate(required)]
+        terms += [
+            (f"preferred{_WHEN}[{i}].podAffinityTerm", item.pod_affinity_term) for i, item in enumerate(preferred)
+        ]
+        for where, term in terms:
+            for field, value in (
+                ("namespaces", term.namespaces or None),
+                ("namespaceSelector", term.namespace_selector),
+            ):
+                if value is not None:
+                    yield Fault(
+                        f"{path}.{name}.{where}.{field}",
+                        "needs dataFrom.cluster: tasks given with their nodes have no namespaces",
+                    )
 
 
 def _duplicates(path: str, ids: list[str]) -> Iterator[Fault]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,12 @@ from engine_ops.engine.scheduling.problem import Problem
 from engine_ops.engine.scheduling.state import State
 from engine_ops.engine.scheduling.wording import count_list, reasons_by_node, removed_counts
 
-_NONE = "-"
+NONE = "-"
+"""In a cell that has nothing to say."""
+MAX_ROWS = 500
+"""Of so many tasks each has a row."""
+_FIRST = 50
+"""So many tasks with a node have a row where not all have one."""
 
 
 def explain_one(state: State, strategy: Strategy, result: Mapping[str, Any]) -> Explanation:
@@ -29,7 +34,7 @@ def explain_one(state: State, strategy: Strategy, result: Mapping[str, Any]) -> 
     """
     problem = state.problem
     task_class, task = problem.classes[0], problem.tasks[0]
-    chosen = _node_of(problem, result, "result")
+    chosen = _node_of({node.id: i for i, node in enumerate(problem.nodes)}, result, "result")
     feasible = state.feasible(task_class)
     reasons = reasons_by_node(state, task_class)
     rule = state.rule_of(task_class)
@@ -40,7 +45,7 @@ def explain_one(state: State, strategy: Strategy, result: Mapping[str, Any]) -> 
     for i, node in enumerate(problem.nodes):
         mark = "*" if i == chosen else ""
         if not feasible[i]:
-            rows.append((node.id + mark, "no", ", ".join(reasons[i]), _NONE, _NONE))
+            rows.append((node.id + mark, "no", ", ".join(reasons[i]), NONE, NONE))
             continue
         why = f"{strategy} {state.score(task_class, i, strategy):.3f}"
         if rule.has_preferences:
@@ -53,15 +58,30 @@ def explain_one(state: State, strategy: Strategy, result: Mapping[str, Any]) -> 
         if not feasible[chosen]:
             notes.append(f"The answer's node {problem.nodes[chosen].id} cannot hold the task.")
     return Explanation(
-        title=f"task {task.id}: {strategy}, node {result.get('nodeId') or _NONE}",
+        title=f"task {task.id}: {strategy}, node {result.get('nodeId') or NONE}",
         headers=("NODE", "FEASIBLE", "WHY", "CPU-AFTER", "MEMORY-AFTER"),
         rows=rows,
         notes=notes,
     )
 
 
-def explain_many(state: State, strategy: Strategy, result: Mapping[str, Any]) -> Explanation:
+def explain_many(
+    state: State, strategy: Strategy, result: Mapping[str, Any], left_out: Mapping[str, str] | None = None
+) -> Explanation:
     """Return a row for each task, in the order of placement: its node, the score there and what the filters removed.
+
+    Of more than `MAX_ROWS` tasks those without a node have a row, and the first of the others.
+
+    Parameters
+    ----------
+    state
+        Nothing is placed but what is fixed.
+    strategy
+        What the scores are of.
+    result
+        The answer.
+    left_out
+        Why tasks of the answer that the problem does not have are not placed, by id.
 
     Raises
     ------
@@ -69,58 +89,96 @@ def explain_many(state: State, strategy: Strategy, result: Mapping[str, Any]) ->
         If the result and the data do not name the same tasks, or it names a node that is not in the data.
     """
     problem = state.problem
-    placements = result.get("placements")
-    if not isinstance(placements, Sequence) or isinstance(placements, str):
-        raise InvalidDataError([Fault("result.placements", "required, but absent")])
-    index = {task.id: i for i, task in enumerate(problem.tasks)}
     rows = []
-    misplaced = 0
+    misplaced = placed = total = shown = 0
     removed: dict[int, tuple[int, str]] = {}
-    for i, item in enumerate(placements):
-        path = f"result.placements[{i}]"
-        task = index.pop(item.get("taskId"), None)
+    steps = list(replay(problem, result, left_out))
+    brief = len(steps) > MAX_ROWS
+    for name, task, node in steps:
+        total += 1
         if task is None:
-            raise InvalidDataError([Fault(f"{path}.taskId", "names no task of data.tasks, or one named before")])
-        node = _node_of(problem, item, path)
+            rows.append((name, NONE, NONE, (left_out or {})[name]))
+            continue
         number = problem.class_of[task]
         task_class = problem.classes[number]
-        known = removed.get(number)
-        if known is None or known[0] != state.placed:
-            known = removed[number] = (state.placed, count_list(removed_counts(state, task_class)) or _NONE)
-        if node is None:
-            rows.append((problem.tasks[task].id, _NONE, _NONE, known[1]))
-            continue
-        fits = bool(state.feasible(task_class)[node])
+        placed += node is not None
+        fits = node is None or bool(state.feasible(task_class)[node])
         misplaced += not fits
-        score = f"{state.score(task_class, node, strategy):.3f}" if fits else "cannot hold it"
-        rows.append((problem.tasks[task].id, problem.nodes[node].id, score, known[1]))
-        state.place(task_class, node)
-    if index:
-        missing = next(iter(index))
-        raise InvalidDataError([Fault("result.placements", f"{len(index)} tasks are not in it, such as {missing!r}")])
-    placed = sum(row[1] != _NONE for row in rows)
+        if not brief or not fits or (node is None and len(rows) < MAX_ROWS) or (node is not None and shown < _FIRST):
+            known = removed.get(number)
+            if known is None or known[0] != state.placed:
+                known = removed[number] = (state.placed, count_list(removed_counts(state, task_class)) or NONE)
+            if node is None:
+                rows.append((name, NONE, NONE, known[1]))
+            else:
+                shown += 1
+                score = f"{state.score(task_class, node, strategy):.3f}" if fits else "cannot hold it"
+                rows.append((name, problem.nodes[node].id, score, known[1]))
+        if node is not None:
+            state.place(task_class, node)
     notes = [
-        f"{placed} of {len(rows)} tasks are placed.",
+        f"{placed} of {total} tasks are placed.",
         "Scores and removed nodes are those at each task's turn; rows are in the order of placement.",
     ]
+    if brief:
+        notes.append(f"{len(rows)} of {total} tasks have a row: those without a node, and the first of the others.")
     if misplaced:
         notes.append(f"{misplaced} placements break a filter.")
     return Explanation(
-        title=f"{len(rows)} tasks on {len(problem.nodes)} nodes: {strategy}",
+        title=f"{total} tasks on {len(problem.nodes)} nodes: {strategy}",
         headers=("TASK", "NODE", "SCORE", "FILTERED"),
         rows=rows,
         notes=notes,
     )
 
 
-def _node_of(problem: Problem, item: Mapping[str, Any], path: str) -> int | None:
+def replay(
+    problem: Problem, result: Mapping[str, Any], left_out: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, int | None, int | None]]:
+    """Go through an answer in the order in which it was made.
+
+    Yields
+    ------
+    tuple of str, int and int
+        The task's id; its index, None for one of ``left_out``; its node, None for none.
+
+    Raises
+    ------
+    InvalidDataError
+        If the answer does not belong to the problem.
+    """
+    if problem.tasks and "placements" not in result and "nodeId" in result:
+        result = {"placements": [{"taskId": problem.tasks[0].id, "nodeId": result["nodeId"]}]}
+    placements = result.get("placements")
+    if not isinstance(placements, Sequence) or isinstance(placements, str):
+        raise InvalidDataError([Fault("result.placements", "required, but absent")])
+    index = {task.id: i for i, task in enumerate(problem.tasks)}
+    nodes = {node.id: i for i, node in enumerate(problem.nodes)}
+    others = set(left_out or ())
+    for i, item in enumerate(placements):
+        path = f"result.placements[{i}]"
+        name = item.get("taskId")
+        task = index.pop(name, None)
+        if task is None:
+            if name not in others:
+                raise InvalidDataError([Fault(f"{path}.taskId", "names no task of data.tasks, or one named before")])
+            others.discard(name)
+            yield name, None, None
+            continue
+        yield name, task, _node_of(nodes, item, path)
+    if index or others:
+        missing = next(iter(index or others))
+        count = len(index) + len(others)
+        raise InvalidDataError([Fault("result.placements", f"{count} tasks are not in it, such as {missing!r}")])
+
+
+def _node_of(nodes: Mapping[str, int], item: Mapping[str, Any], path: str) -> int | None:
     name = item.get("nodeId")
     if name is None:
         return None
-    for i, node in enumerate(problem.nodes):
-        if node.id == name:
-            return i
-    raise InvalidDataError([Fault(f"{path}.nodeId", f"{name!r} is no node of data.nodes")])
+    if name not in nodes:
+        raise InvalidDataError([Fault(f"{path}.nodeId", f"{name!r} is no node of data.nodes")])
+    return nodes[name]
 
 
 def _amounts(problem: Problem, units: Sequence[int]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ together with the strategy which node is chosen; they are not part of the score 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,8 +20,8 @@ SPREAD_WEIGHT = 2.0
 COMPANY_WEIGHT = 2.0
 
 
-def preference_points(rule: Rule, feasible: BoolArray) -> FloatArray:
-    """Return the weighted sum of the parts on each node.
+def preference_parts(rule: Rule, feasible: BoolArray) -> Iterator[tuple[str, float, FloatArray]]:
+    """Go through the parts that tell nodes apart.
 
     Parameters
     ----------
@@ -28,25 +29,38 @@ def preference_points(rule: Rule, feasible: BoolArray) -> FloatArray:
         The task's rules.
     feasible
         The nodes that can hold the task, at least one. Values on other nodes mean nothing.
+
+    Yields
+    ------
+    tuple of str, float and array
+        The part's name, its weight, and its value on each node, 0 to 1.
     """
-    points = np.zeros(len(feasible))
     if rule.unpreferred is not None:
         most = rule.unpreferred.max(where=feasible, initial=0.0)
         if most > 0:
-            points += TAINT_WEIGHT * (1.0 - rule.unpreferred / most)
+            yield "taints", TAINT_WEIGHT, 1.0 - rule.unpreferred / most
     if rule.preference is not None:
         most = rule.preference.max(where=feasible, initial=0.0)
         if most > 0:
-            points += NODE_AFFINITY_WEIGHT * (rule.preference / most)
+            yield "node affinity", NODE_AFFINITY_WEIGHT, rule.preference / most
     if rule.soft_spread:
-        points += SPREAD_WEIGHT * _spread(rule, feasible)
+        yield "spread", SPREAD_WEIGHT, _spread(rule, feasible)
     attraction = [(counts, factor) for counts, factor in rule.company if counts.any]
     if attraction:
-        drawn = sum(factor * counts.on_nodes() for counts, factor in attraction)
+        drawn: FloatArray = np.zeros(len(feasible))
+        for counts, factor in attraction:
+            drawn += factor * counts.on_nodes()
         least = np.min(drawn, where=feasible, initial=np.inf)
         most = np.max(drawn, where=feasible, initial=-np.inf)
         if most > least:
-            points += COMPANY_WEIGHT * ((drawn - least) / (most - least))
+            yield "company", COMPANY_WEIGHT, (drawn - least) / (most - least)
+
+
+def preference_points(rule: Rule, feasible: BoolArray) -> FloatArray:
+    """Return the weighted sum of the parts on each node. See `preference_parts`."""
+    points = np.zeros(len(feasible))
+    for _, weight, values in preference_parts(rule, feasible):
+        points += weight * values
     return points
 
 

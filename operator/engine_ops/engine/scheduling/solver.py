@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.contract import Answer, Budget, Explanation, Report
 from engine_ops.engine.scheduling.checks import load
 from engine_ops.engine.scheduling.explain import explain_many, explain_one
+from engine_ops.engine.scheduling.explain_detail import explain_node, explain_task
 from engine_ops.engine.scheduling.model import SchedulingData, Strategy
 from engine_ops.engine.scheduling.placer import Placement, place_all
 from engine_ops.engine.scheduling.problem import Problem, build
@@ -41,11 +42,9 @@ class SchedulingSolver:
         ``score`` is the share of tasks placed times the mean score that the strategy gave each placement.
         """
         state, strategy, single = _prepare(data, constraints)
-        first = place_all(state, given_order(state.problem), strategy=strategy)
-        if first is None:  # pragma: no cover - without a deadline there is an answer
-            raise AssertionError("a pass without a deadline ended early")
+        first = first_placement(state, strategy)
         if single:
-            answer = _single(state, first)
+            answer = single_answer(state, first)
             report(lambda: answer)
             return answer
         report(lambda: _many(state.problem, first))
@@ -61,6 +60,28 @@ class SchedulingSolver:
         state, strategy, single = _prepare(data, constraints)
         return explain_one(state, strategy, result) if single else explain_many(state, strategy, result)
 
+    def explain_task(
+        self, data: Mapping[str, Any], constraints: Mapping[str, Any], result: Mapping[str, Any], task_id: str
+    ) -> Explanation:
+        """Explain what became of one task: the best nodes with their scores by part, or why there is none."""
+        state, strategy, _ = _prepare(data, constraints)
+        return explain_task(state, strategy, result, task_id)
+
+    def explain_node(
+        self, data: Mapping[str, Any], constraints: Mapping[str, Any], result: Mapping[str, Any], node_id: str
+    ) -> Explanation:
+        """Explain a node: what the answer leaves on it, what is free, what it lacks for tasks without a node."""
+        state, _, _ = _prepare(data, constraints)
+        return explain_node(state, result, node_id)
+
+
+def first_placement(state: State, strategy: Strategy) -> Placement:
+    """Return the first answer: by priority, then in the given order, as kube-scheduler would."""
+    placement = place_all(state, given_order(state.problem), strategy=strategy)
+    if placement is None:  # pragma: no cover - without a deadline there is an answer
+        raise AssertionError("a pass without a deadline ended early")
+    return placement
+
 
 def _prepare(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[State, Strategy, bool]:
     model: SchedulingData
@@ -69,7 +90,8 @@ def _prepare(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[S
     return State(problem, Rulebook(problem)), chosen.strategy, model.task is not None
 
 
-def _single(state: State, placement: Placement) -> Answer:
+def single_answer(state: State, placement: Placement) -> Answer:
+    """Return the answer for the only task of a problem, which the state has as placed."""
     problem = state.problem
     task, node = problem.tasks[0], placement.nodes[0]
     if node < 0:
@@ -107,21 +129,32 @@ def _each_node(state: State) -> str:
     return "; ".join(named) + (f"; and {more} more nodes" if more else "")
 
 
-def _many(problem: Problem, placement: Placement) -> Answer:
+def placements_of(problem: Problem, placement: Placement) -> list[dict[str, Any]]:
+    """Return ``{taskId, nodeId | reason}`` of each task, in the order in which they were placed."""
     names = [node.id for node in problem.nodes]
-    placements = [
+    return [
         {"taskId": problem.tasks[task].id, "nodeId": names[placement.nodes[task]]}
         if placement.nodes[task] >= 0
         else {"taskId": problem.tasks[task].id, "reason": placement.reasons[task]}
         for task in placement.order
     ]
+
+
+def name_unplaced(unplaced: Sequence[tuple[str, str]]) -> str:
+    """Write why tasks have no node, for the first few: names and reasons."""
+    named = "; ".join(f"{name}: {reason}" for name, reason in unplaced[:_MAX_TASKS_NAMED])
+    more = len(unplaced) - _MAX_TASKS_NAMED
+    return named + (f"; and {more} more" if more > 0 else "")
+
+
+def _many(problem: Problem, placement: Placement) -> Answer:
     counts = {
         "placedCount": placement.placed_count,
         "unplacedCount": len(placement.reasons),
         "algorithm": ALGORITHM,
     }
     return Answer(
-        result={"placements": placements, **counts},
+        result={"placements": placements_of(problem, placement), **counts},
         algorithm=ALGORITHM,
         message=_message(problem, placement),
         reason=Reason.UNPLACEABLE if placement.reasons else Reason.SOLVED,
@@ -134,7 +167,7 @@ def _message(problem: Problem, placement: Placement) -> str:
     total, left = len(problem.tasks), len(placement.reasons)
     if not left:
         return f"all {total} tasks are placed" if total > 1 else "the task is placed"
-    unplaced = [task for task in placement.order if task in placement.reasons]
-    named = "; ".join(f"{problem.tasks[task].id}: {placement.reasons[task]}" for task in unplaced[:_MAX_TASKS_NAMED])
-    more = left - _MAX_TASKS_NAMED
-    return f"{left} of {total} tasks fit no node: {named}" + (f"; and {more} more" if more > 0 else "")
+    unplaced = [
+        (problem.tasks[task].id, placement.reasons[task]) for task in placement.order if task in placement.reasons
+    ]
+    return f"{left} of {total} tasks fit no node: {name_unplaced(unplaced)}"
