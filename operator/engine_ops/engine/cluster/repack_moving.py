@@ -1,0 +1,106 @@
+"""See to it that every pod that has moved may be where it is in the end, and that no more move than must."""
+
+from __future__ import annotations
+
+from engine_ops.engine.cluster.repack_arrangement import NOWHERE, Arrangement
+from engine_ops.engine.scheduling.rulebook import Rule
+
+_ROUNDS = 4
+
+
+def has_company(rule: Rule) -> bool:
+    """Whether other tasks have a say in where tasks with these rules may be."""
+    return bool(rule.spread or rule.companions is not None or rule.avoided or rule.avoiding or rule.ports)
+
+
+def misplaced(arrangement: Arrangement) -> list[int]:
+    """Return the tasks that are not at home and that the filters would not take where they are, all others in place.
+
+    Moves may lead there one by one where each was allowed: the topology spread of a task is broken when others leave
+    another domain, its affinity when its company goes. Room and node rules hold by themselves.
+    """
+    found = []
+    classes = arrangement.question.problem.classes
+    bound = [has_company(arrangement.state.rule_of(task_class)) for task_class in classes]
+    for task, (node, home) in enumerate(zip(arrangement.node_of, arrangement.home, strict=True)):
+        if node == home or not bound[arrangement.class_of[task]]:
+            continue
+        arrangement.lift(task)
+        if not arrangement.feasible(task)[node]:
+            found.append(task)
+        arrangement.put(task, node)
+    return found
+
+
+def settle(arrangement: Arrangement) -> bool:
+    """Move tasks that are misplaced elsewhere until none is; False where that does not come to an end.
+
+    Each goes to a node in use that will have it, else home, else to any node that will have it.
+    """
+    for _ in range(_ROUNDS):
+        wrong = misplaced(arrangement)
+        if not wrong:
+            return True
+        for task in wrong:
+            node = arrangement.lift(task)
+            feasible = arrangement.feasible(task)
+            home = arrangement.home[task]
+            chosen = arrangement.best(feasible & arrangement.used)
+            if chosen == NOWHERE and arrangement.has_room(task, home):
+                chosen = home
+            if chosen == NOWHERE:
+                chosen = arrangement.best(feasible)
+            arrangement.put(task, node if chosen == NOWHERE else chosen)
+    return not misplaced(arrangement)
+
+
+def shorten(arrangement: Arrangement) -> None:
+    """Let tasks stay where they can: those of one class change places, and what its home still has room for returns.
+
+    The nodes in use remain the same.
+    """
+    _swap_names(arrangement)
+    moved = [
+        task
+        for task, home in enumerate(arrangement.home)
+        if arrangement.node_of[task] != home and arrangement.used[home]
+    ]
+    for task in arrangement.largest_first(moved):
+        home = arrangement.home[task]
+        node = arrangement.node_of[task]
+        if len(arrangement.tasks_on[node]) == 1 and not arrangement.held[node]:
+            continue
+        arrangement.lift(task)
+        arrangement.put(task, home if arrangement.feasible(task)[home] else node)
+
+
+def _swap_names(arrangement: Arrangement) -> None:
+    """Give each place of a class to the task of that class which was there from the first, where there is one."""
+    places: dict[int, dict[int, int]] = {}
+    members: dict[int, list[int]] = {}
+    for task, number in enumerate(arrangement.class_of):
+        members.setdefault(number, []).append(task)
+        here = places.setdefault(number, {})
+        here[arrangement.node_of[task]] = here.get(arrangement.node_of[task], 0) + 1
+    for number, tasks in members.items():
+        left = places[number]
+        waiting = []
+        for task in tasks:
+            home = arrangement.home[task]
+            if left.get(home, 0) > 0:
+                left[home] -= 1
+                _rename(arrangement, task, home)
+            else:
+                waiting.append(task)
+        free = [node for node, count in left.items() for _ in range(count)]
+        # Who can keep the place it was moved to does.
+        open_places = sorted(free, reverse=True)
+        for task in waiting:
+            _rename(arrangement, task, open_places.pop())
+
+
+def _rename(arrangement: Arrangement, task: int, node: int) -> None:
+    """Say that a task is on a node, where one of its class is: nothing changes but the name."""
+    arrangement.tasks_on[arrangement.node_of[task]].discard(task)
+    arrangement.node_of[task] = node
+    arrangement.tasks_on[node].add(task)

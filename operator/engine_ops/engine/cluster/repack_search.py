@@ -1,0 +1,96 @@
+"""Empty a node by letting a few others be packed anew with what is on it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine_ops.engine.cluster.repack_arrangement import NOWHERE, Arrangement
+
+_NOISE = 0.3
+"""By so much, up or down, a node may seem to have more free than it has."""
+_MOST_HELPERS = 5
+_PATIENCE = 40
+"""Attempts at one node without anything leaving it."""
+
+
+class Emptying:
+    """A search that takes on one node after the other, those with little on them first.
+
+    Ruin and recreate in the manner of Schrimpf et al. (Record breaking optimization results using the ruin and
+    recreate principle, Journal of Computational Physics 159, 2000): all tasks of the node and of a few helpers are
+    lifted and placed again, large ones first, with the node itself for what finds no other place. An attempt counts
+    when less is on the node than before, or as much.
+
+    Parameters
+    ----------
+    arrangement
+        Is changed; it never has more nodes in use than before.
+    random
+        Of all choices.
+    """
+
+    def __init__(self, arrangement: Arrangement, random: np.random.Generator) -> None:
+        self._arrangement = arrangement
+        self._random = random
+        self._node = NOWHERE
+        self._waited = 0
+
+    def step(self) -> bool:
+        """Make one attempt; return whether a node became empty. False too where there is nothing to attempt."""
+        arrangement = self._arrangement
+        if self._node == NOWHERE or self._waited > _PATIENCE or not arrangement.used[self._node]:
+            self._node = self._choose()
+            self._waited = 0
+        node = self._node
+        if node == NOWHERE:
+            return False
+        before = arrangement.content[node]
+        if self._attempt(node):
+            after = arrangement.content[node]
+            self._waited = 0 if after < before - 1e-12 else self._waited + 1
+            if not arrangement.used[node]:
+                self._node = NOWHERE
+                return True
+        else:
+            self._waited += 1
+        return False
+
+    def _choose(self) -> int:
+        """Return a node to be emptied: most likely one of those with the least on them."""
+        arrangement = self._arrangement
+        candidates = (arrangement.used & ~arrangement.question.held).nonzero()[0]
+        if len(candidates) == 0 or arrangement.count < 2:
+            return NOWHERE
+        content = np.array(arrangement.content)[candidates]
+        order = candidates[np.argsort(content, kind="stable")]
+        return int(order[int(len(order) * self._random.random() ** 3)])
+
+    def _attempt(self, node: int) -> bool:
+        arrangement, random = self._arrangement, self._random
+        own = sorted(arrangement.tasks_on[node])
+        drawn = own[int(random.integers(len(own)))]
+        rule = arrangement.state.rule_of(arrangement.question.problem.classes[arrangement.class_of[drawn]])
+        others = arrangement.used & rule.static
+        others[node] = False
+        candidates = others.nonzero()[0]
+        number = min(len(candidates), int(random.integers(1, _MOST_HELPERS + 1)))
+        helpers = random.choice(candidates, number, replace=False).tolist() if number else []
+        targets = arrangement.used.copy()
+        targets[node] = False
+        tasks = [task for place in (node, *helpers) for task in sorted(arrangement.tasks_on[place])]
+        keys = np.array([arrangement.sizes[arrangement.class_of[task]] for task in tasks])
+        keys *= random.uniform(1 - _NOISE, 1 + _NOISE, len(tasks))
+        moved = [(task, arrangement.lift(task)) for task in tasks]
+        noise = random.uniform(1 - _NOISE, 1 + _NOISE, len(arrangement.used))
+        mine = frozenset(own)
+        for place in np.argsort(-keys, kind="stable").tolist():
+            task = tasks[place]
+            feasible = arrangement.feasible(task)
+            chosen = arrangement.best(feasible & targets, noise)
+            if chosen == NOWHERE:
+                if task not in mine or not (feasible[node] or arrangement.may_stay_home(task, node)):
+                    arrangement.take_back(moved)
+                    return False
+                chosen = node
+            arrangement.put(task, chosen)
+        return True
