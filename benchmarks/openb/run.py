@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import contextlib
-import gzip
 import json
 import os
 import sys
-import sysconfig
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,19 +22,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.devcluster import DevCluster
 from engine_ops.kube.connection import Connection
-from engine_ops.kube.paths import config_map_path, request_path
+from engine_ops.kube.paths import config_map_path
+from lib.answers import AnswerError, ask, operator
 from lib.definitions import apply_definitions
-from lib.processes import RunningSystem, System
 from openb.convert import packing, scheduling
 from openb.trace import GPU_MILLI, NODE_FILE, TraceNode, TracePod, pod_file, read_nodes, read_pods
 from openb.verify import Checked, check_packing, check_scheduling
 
 CONFIG_MAP_LIMIT_BYTES = 1024 * 1024
 KEY = "data.json"
-POLL_SECONDS = 0.02
 RELAXATION = (
     "GPUs are counted as the sum of a node's thousandths, which relaxes the sharing of single GPUs: "
     "an answer may place more than the cluster could run."
@@ -46,7 +40,7 @@ RELAXATION = (
 
 
 class OpenbError(RuntimeError):
-    """The cluster did not answer, or the data does not fit."""
+    """The data does not fit."""
 
 
 @contextlib.contextmanager
@@ -55,77 +49,23 @@ def operator_at(kubeconfig: str | None) -> Iterator[str]:
     if kubeconfig is not None:
         yield kubeconfig
         return
-    command = [str(Path(sysconfig.get_path("scripts"), "engine-ops")), "run", "--probes", "none"]
-    system = System("engine-ops", command, "watching optimizationrequests")
     with DevCluster.start(components=("etcd", "kube-apiserver"), report=print) as cluster:
         apply_definitions(cluster, ROOT / "crds")
-        outside = ("KUBERNETES_SERVICE_HOST", "POD_NAME", "POD_NAMESPACE")
-        environment = {key: value for key, value in os.environ.items() if key not in outside}
-        with RunningSystem(system, cluster.environment(environment)):
+        with operator(cluster):
             yield str(cluster.kubeconfig)
-
-
-async def apply(connection: Connection, namespace: str, name: str, spec: dict[str, Any], data: bytes) -> None:
-    """Create the ConfigMap with the data, then the request."""
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {KEY: data.decode()}}
-    await connection.request("POST", config_map_path(namespace), body=json.dumps(config_map).encode())
-    request = {
-        "apiVersion": "engineops.dev/v1alpha1",
-        "kind": "OptimizationRequest",
-        "metadata": {"name": name},
-        "spec": {**spec, "dataFrom": {"configMapKeyRef": {"name": name, "key": KEY}}},
-    }
-    collection = f"/apis/engineops.dev/v1alpha1/namespaces/{namespace}/{PLURAL}"
-    await connection.request("POST", collection, body=json.dumps(request).encode())
-
-
-async def finished(connection: Connection, namespace: str, name: str, deadline_seconds: float) -> dict[str, Any]:
-    """Wait until the request is answered, and return its status."""
-    deadline = time.monotonic() + deadline_seconds
-    while time.monotonic() < deadline:
-        body = await connection.get(request_path(namespace, name))
-        status: dict[str, Any] = body.get("status", {})
-        if status.get("observedGeneration") == body["metadata"]["generation"]:
-            return status
-        await asyncio.sleep(POLL_SECONDS)
-    raise OpenbError(f"{namespace}/{name} is not answered after {deadline_seconds:.0f} s; status: {status}")
-
-
-async def whole_result(connection: Connection, namespace: str, status: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the result, wherever it is kept, and its size in words."""
-    reference = status.get("resultRef")
-    if reference is None:
-        result: dict[str, Any] = status["result"]
-        return result, f"{len(json.dumps(result, separators=(',', ':'))):,} bytes in status"
-    config_map = await connection.get(config_map_path(namespace, reference["name"]))
-    compressed = base64.b64decode(config_map["binaryData"][reference["key"]])
-    text = gzip.decompress(compressed)
-    size = f"{len(text):,} bytes, {len(compressed):,} compressed in ConfigMap {reference['name']}"
-    return json.loads(text), size
 
 
 async def answer(
     connection: Connection, namespace: str, name: str, spec: dict[str, Any], document: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Have one request answered, print what became of it, and return its result."""
+    """Have one request with its data in a ConfigMap answered, print what became of it, and return its result."""
     data = json.dumps(document, separators=(",", ":")).encode()
     print(f"\n{name}: {len(data):,} bytes of data", flush=True)
     if len(data) > CONFIG_MAP_LIMIT_BYTES:
         raise OpenbError(f"{name}: the data is over the {CONFIG_MAP_LIMIT_BYTES:,} bytes of a ConfigMap")
-    began = time.perf_counter()
-    await apply(connection, namespace, name, spec, data)
-    status = await finished(connection, namespace, name, spec["timeoutSeconds"] + 60.0)
-    seconds = time.perf_counter() - began
-    for condition in status["conditions"]:
-        print(f"  {condition['type']}={condition['status']} {condition['reason']}: {condition['message'][:300]}")
-    print(f"  from apply to the answer: {seconds:.2f} s; solved in {status.get('metrics', {}).get('durationMs')} ms")
-    if "result" not in status:
-        return None
-    summary = {key: value for key, value in status["result"].items() if not isinstance(value, list | dict)}
-    print(f"  {', '.join(f'{key} {value}' for key, value in {**summary, **status['metrics']}.items())}")
-    result, size = await whole_result(connection, namespace, status)
-    print(f"  result: {size}")
-    return result
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {KEY: data.decode()}}
+    await connection.request("POST", config_map_path(namespace), body=json.dumps(config_map).encode())
+    return await ask(connection, namespace, name, {**spec, "dataFrom": {"configMapKeyRef": {"name": name, "key": KEY}}})
 
 
 def report(checked: Checked, nodes: Sequence[TraceNode]) -> bool:
@@ -183,7 +123,7 @@ def main() -> int:
     try:
         with operator_at(arguments.kubeconfig) as kubeconfig:
             return 0 if asyncio.run(run(kubeconfig, arguments, nodes, pods)) else 1
-    except OpenbError as error:
+    except (OpenbError, AnswerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
