@@ -145,6 +145,21 @@ PODS: dict[str, tuple[Json, dict[str, int], tuple[HostPort, ...], tuple[str, ...
         ("resourceClaims",),
     ),
     "gated": ({"containers": [container()], "schedulingGates": [{"name": "x"}]}, {}, (), ("schedulingGates",)),
+    "restart-all": (
+        {
+            "containers": [
+                container(
+                    restartPolicy="Never",
+                    restartPolicyRules=[
+                        {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}
+                    ],
+                )
+            ]
+        },
+        {},
+        (),
+        ("nodeDeclaredFeatures",),
+    ),
     "absurd": ({"containers": [container(requests={"memory": "8Ei"})]}, {"memory": 2**53 - 1}, (), ("resources",)),
 }
 
@@ -287,7 +302,7 @@ def test_overhead_and_priority_come_from_admission(objects: Objects, cluster: De
 
 def test_sums_are_those_of_kubectl(objects: Objects, cluster: DevCluster, node: str) -> None:
     """``kubectl describe node`` counts with the same Go package as kube-scheduler (though not resizes)."""
-    names = [name for name in PODS if name not in {"gated", "absurd", "resource-claim"}]
+    names = [name for name in PODS if name not in {"gated", "absurd", "resource-claim", "restart-all"}]
     spec_of = {name: PODS[name][0] | {"nodeName": node} for name in names}
     objects.create(*(pod_object(name, spec_of[name], nowhere=False) for name in names))
     total: dict[str, int] = {}
