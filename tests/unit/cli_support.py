@@ -78,6 +78,47 @@ def config_map(name: str, **fields: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, **fields}
 
 
+def cluster_request(name: str = "live", kind: str = "scheduling", **spec: Any) -> dict[str, Any]:
+    """A question about a cluster; further fields are those of ``dataFrom.cluster``."""
+    data = spec.pop("data", None)
+    found = request(name, type=kind, dataFrom={"cluster": spec})
+    return found if data is None else {**found, "spec": {**found["spec"], "data": data}}
+
+
+def live_node(name: str, *, cpu: str = "4", labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    """A v1.Node."""
+    status = {"allocatable": {"cpu": cpu, "memory": "16Gi", "pods": "110"}}
+    metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec, "status": status}
+
+
+def live_pod(name: str, node: str = "", *, cpu: str = "1", namespace: str = "shop", **spec: Any) -> dict[str, Any]:
+    """A v1.Pod, pending where there is no node; the part of its name before a hyphen is its label ``app``."""
+    container = {"name": "main", "image": "pause", "resources": {"requests": {"cpu": cpu}}}
+    metadata = {"name": name, "namespace": namespace, "labels": {"app": name.partition("-")[0]}}
+    body = {"containers": [container], **({"nodeName": node} if node else {}), **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body, "status": {}}
+
+
+def live_workload(name: str, replicas: int, *, kind: str = "Deployment", cpu: str = "1") -> dict[str, Any]:
+    """A Deployment in the namespace default."""
+    labels = {"app": name}
+    pod = {"containers": [{"name": "main", "image": "pause", "resources": {"requests": {"cpu": cpu}}}]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def dump(path: Path, *objects: dict[str, Any]) -> Path:
+    """Write objects as kubectl prints them."""
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": list(objects)}))
+    return path
+
+
 def packing(count: int = 3, cpu: str = "1") -> dict[str, Any]:
     items = [{"id": "web", "cpu": cpu, "memory": "1Gi", "count": count}]
     return {"items": items, "nodeCapacity": {"cpu": 2, "memory": "8Gi"}}

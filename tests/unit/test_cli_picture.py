@@ -41,7 +41,7 @@ def test_a_placement_adds_pods() -> None:
     assert [node.in_use for node in picture.after] == [True, True, True]
     assert picture.after[0].pods == (PodShare("shop/web-3", 0.25, Lot.ARRIVED),)
     assert [share.lot for share in picture.after[1].pods] == [Lot.PINNED, Lot.STAYS]
-    assert picture.headline == "1 of 1 pods placed; 2 of 3 nodes in use now, 3 then"
+    assert picture.headline == "1 of 1 placed; 2 of 3 nodes in use now, 3 then"
 
 
 def test_a_repacking_moves_them() -> None:
@@ -62,7 +62,7 @@ def test_tasks_that_are_not_in_the_cluster() -> None:
     result = {"placements": [{"taskId": "job", "nodeId": "c"}, {"taskId": "big", "reason": "no room"}]}
     picture = picture_of(small(), result, {"job": {"cpu": 3000}, "big": {"cpu": 9000}})
     assert picture.after[0].fill == 0.75
-    assert picture.headline.startswith("1 of 2 pods placed; ")
+    assert picture.headline.startswith("1 of 2 placed; ")
 
 
 def test_what_the_cluster_no_longer_has_is_left_out() -> None:
@@ -86,7 +86,7 @@ def test_a_node_that_offers_nothing() -> None:
 def test_few_nodes_are_bars() -> None:
     text = draw(picture_of(small(), placed(web_3="c"), {}), PLAIN)
     assert text.splitlines() == [
-        "1 of 1 pods placed; 2 of 3 nodes in use now, 3 then",
+        "1 of 1 placed; 2 of 3 nodes in use now, 3 then",
         "",
         "NODE  TYPE  BEFORE                             AFTER",
         "c     c5    ..........................    0 %  ++++++....................   25 %",

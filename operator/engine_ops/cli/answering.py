@@ -15,6 +15,7 @@ from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import READY, Attempt, Status, find, is_true
+from engine_ops.cli.cluster_question import ClusterQuestion, ClusterReader, NoCluster, ask
 from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.controllers import solving
@@ -48,11 +49,14 @@ class Answered:
         The whole status, as JSON values.
     faults
         What is wrong with the spec or the data, with paths.
+    question
+        What was asked about which cluster, if the answer is about one.
     """
 
     request: Request
     status: Status
     faults: tuple[Fault, ...] = ()
+    question: ClusterQuestion | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -69,7 +73,13 @@ class Answered:
         return {**self.request.body, "status": self.status}
 
 
-async def answer_all(manifests: Manifests, pool: EarlyPool, *, search_seconds: float | None = None) -> list[Answered]:
+async def answer_all(
+    manifests: Manifests,
+    pool: EarlyPool,
+    *,
+    search_seconds: float | None = None,
+    cluster: ClusterReader | None = None,
+) -> list[Answered]:
     """Answer every request, in order, as the operator answers a new object.
 
     An older status in a manifest is not looked at, and a standing request is answered once.
@@ -82,13 +92,16 @@ async def answer_all(manifests: Manifests, pool: EarlyPool, *, search_seconds: f
         The workers; not waited for where there is nothing for them to do.
     search_seconds
         In place of each ``spec.searchSeconds``.
+    cluster
+        What requests with ``dataFrom.cluster`` are about; without one they wait.
 
     Raises
     ------
     WorkerStartError
         If a solver cannot be loaded.
     """
-    prepared = [_prepare(manifests, request, search_seconds) for request in manifests.requests]
+    reader = cluster or NoCluster()
+    prepared = [await _prepare(manifests, request, search_seconds, reader) for request in manifests.requests]
     return list(await asyncio.gather(*(_finish(pool, item) for item in prepared)))
 
 
@@ -99,9 +112,13 @@ class _Prepared:
     request: Request
     spec: OptimizationRequestSpec
     task: SolveTask
+    question: ClusterQuestion | None = None
+    digest: str | None = None
 
 
-def _prepare(manifests: Manifests, request: Request, search_seconds: float | None) -> Answered | _Prepared:
+async def _prepare(
+    manifests: Manifests, request: Request, search_seconds: float | None, cluster: ClusterReader
+) -> Answered | _Prepared:
     """Make the worker's task, or answer what needs no worker."""
     attempt = _attempt(request)
     spec = request.spec
@@ -111,19 +128,31 @@ def _prepare(manifests: Manifests, request: Request, search_seconds: float | Non
         return Answered(request, status, request.faults)
     if spec.suspend:
         return Answered(request, statuses.suspended(attempt, attempt.started))
+    question = None
+    ref = spec.config_map_key_ref
     try:
-        if spec.data_from is None:
-            data = msgspec.json.encode(spec.data)
-        else:
-            ref = spec.data_from.config_map_key_ref
+        if ref is not None:
             data = manifests.value(request.namespace, ref.name, ref.key)
-        name = f"{request.namespace}/{request.name}"
-        task = task_for(spec, data, task_id=name, inline_limit_bytes=UNLIMITED_BYTES)
+        else:
+            data = msgspec.json.encode(spec.data or {})
+        if spec.cluster is not None:
+            question = await ask(cluster, request.namespace, spec)
+        source = None if question is None else question.to_input()
+        task = task_for(
+            spec,
+            data,
+            task_id=f"{request.namespace}/{request.name}",
+            cluster=source,
+            inline_limit_bytes=UNLIMITED_BYTES,
+        )
     except WaitingError as error:
         return Answered(request, statuses.waiting(attempt, error.reason, error.message, attempt.started))
+    except InvalidDataError as error:
+        status = statuses.stalled(attempt, Reason.INVALID_DATA, error.summary(), attempt.started)
+        return Answered(request, status, error.faults)
     if search_seconds is not None:
         task = msgspec.structs.replace(task, search_seconds=search_seconds)
-    return _Prepared(request, spec, task)
+    return _Prepared(request, spec, task, question, None if source is None else source.digest)
 
 
 async def _finish(pool: EarlyPool, item: Answered | _Prepared) -> Answered:
@@ -131,12 +160,12 @@ async def _finish(pool: EarlyPool, item: Answered | _Prepared) -> Answered:
         return item
     request, spec = item.request, item.spec
     workers = await pool.ready()
-    attempt = _attempt(request)
+    attempt = dataclasses.replace(_attempt(request), input_digest=item.digest)
     outcome = await run_task(workers, item.task, spec)
     now = _now()
     if isinstance(outcome, solving.Answered):
         solution = solution_of(outcome.solved, cut_off=outcome.cut_off)
-        return Answered(request, _plain(statuses.answered(attempt, solution, now)))
+        return Answered(request, _plain(statuses.answered(attempt, solution, now)), question=item.question)
     to_status = statuses.waiting if outcome.waiting else statuses.stalled
     faults = tuple(Fault(path, message) for path, message in outcome.faults)
     return Answered(request, to_status(attempt, outcome.reason, outcome.message, now), faults)

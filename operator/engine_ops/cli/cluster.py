@@ -11,7 +11,10 @@ from pydantic import ValidationError
 from engine_ops.api.base import GROUP
 from engine_ops.api.faults import WaitingError, faults_of
 from engine_ops.api.optimizationrequest import PLURAL, OptimizationRequestSpec
-from engine_ops.cli.explaining import Told, has_answer, tell, tell_conditions
+from engine_ops.cli.cluster_question import ClusterReader
+from engine_ops.cli.explaining import Told, has_answer, tell, tell_about_cluster, tell_conditions
+from engine_ops.cli.focus import Focus
+from engine_ops.cli.live_cluster import LiveReader, connect
 from engine_ops.cli.manifests import value_of
 from engine_ops.cli.printing import safe
 from engine_ops.kube.connection import Connection
@@ -37,17 +40,30 @@ def name_of(resource: str) -> str:
     return name
 
 
-async def tell_all(kubeconfig: str | None, namespace: str | None, names: Sequence[str]) -> list[Told]:
+async def tell_all(
+    kubeconfig: str | None,
+    context: str | None,
+    namespace: str | None,
+    names: Sequence[str],
+    dump: ClusterReader | None = None,
+    focus: Focus | None = None,
+) -> list[Told]:
     """Explain requests in a cluster.
 
     Parameters
     ----------
     kubeconfig
         A file; None for the usual places.
+    context
+        Of the kubeconfig; None for its current one.
     namespace
         Of all of them; None for the one that the kubeconfig names.
     names
         Of the requests.
+    dump
+        What questions about the cluster are explained by, in place of the cluster itself.
+    focus
+        What of each answer is explained; None for the whole.
 
     Raises
     ------
@@ -56,14 +72,13 @@ async def tell_all(kubeconfig: str | None, namespace: str | None, names: Sequenc
     """
     # The client warns of what we raise as an error anyway.
     logging.getLogger("kubernetes").setLevel(logging.ERROR)
-    connection = await Connection.open(kubeconfig)
-    try:
-        return [await _tell(connection, namespace or connection.namespace, name) for name in names]
-    finally:
-        await connection.close()
+    async with connect(kubeconfig, context) as connection:
+        cluster = dump or LiveReader(connection)
+        home = namespace or connection.namespace
+        return [await _tell(connection, home, name, cluster, focus or Focus()) for name in names]
 
 
-async def _tell(connection: Connection, namespace: str, name: str) -> Told:
+async def _tell(connection: Connection, namespace: str, name: str, cluster: ClusterReader, focus: Focus) -> Told:
     body = await connection.get(request_path(namespace, name))
     status = body.get("status") or {}
     if not has_answer(body, body["metadata"].get("generation", 0)):
@@ -73,9 +88,9 @@ async def _tell(connection: Connection, namespace: str, name: str) -> Told:
     except ValidationError as error:
         return Told(faults=tuple(faults_of(error, root="spec")))
     data, result = None, status["result"]
+    data_ref = spec.config_map_key_ref
     try:
-        if spec.data_from is not None:
-            data_ref = spec.data_from.config_map_key_ref
+        if data_ref is not None:
             data = await _read_key(connection, namespace, data_ref.name, data_ref.key)
         result_ref: Mapping[str, Any] | None = status.get("resultRef")
         if result_ref is not None:
@@ -84,7 +99,9 @@ async def _tell(connection: Connection, namespace: str, name: str) -> Told:
         return Told(f"{safe(name)}: {safe(error.message)}\n")
     except ApiError as error:
         return Told(f"{safe(name)}: what the answer is made of cannot be read: {safe(error.message)}\n")
-    return tell(name, spec, data, result)
+    if spec.cluster is not None:
+        return await tell_about_cluster(name, namespace, spec, result, cluster, focus)
+    return tell(name, spec, data, result, focus=focus)
 
 
 async def _read_key(connection: Connection, namespace: str, name: str, key: str) -> bytes:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus
 from engine_ops.cli.answering import answer_all
+from engine_ops.cli.cluster_question import ClusterQuestion, ClusterReader, NoCluster, ask
 from engine_ops.cli.early_pool import EarlyPool
+from engine_ops.cli.focus import Focus, explanations
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.cli.printing import format_table, safe
 from engine_ops.controllers.solving import data_path
-from engine_ops.engine.contract import Explanation
+from engine_ops.engine.contract import Explanation, Solver
 from engine_ops.engine.solvers import solver_for
 from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
+
+if TYPE_CHECKING:
+    from engine_ops.cli.fills import Picture
+
+_WHOLE = Focus()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,11 +42,17 @@ class Told:
         Whether there was an answer to explain.
     faults
         What is wrong with the request's spec, data or result.
+    name
+        Of the request.
+    picture
+        The nodes before and after, where the whole of an answer about a cluster is explained.
     """
 
     text: str = ""
     explained: bool = False
     faults: tuple[Fault, ...] = ()
+    name: str = ""
+    picture: Picture | None = None
 
     @property
     def exit_code(self) -> int:
@@ -48,21 +62,35 @@ class Told:
         return 0 if self.explained else 1
 
 
-async def tell_manifests(manifests: Manifests, pool: EarlyPool) -> list[Told]:
+async def tell_manifests(
+    manifests: Manifests, pool: EarlyPool, cluster: ClusterReader | None = None, focus: Focus = _WHOLE
+) -> list[Told]:
     """Explain every request: by the answer in its status, if there is one, else by solving it now.
+
+    Parameters
+    ----------
+    manifests
+        The requests.
+    pool
+        To solve them.
+    cluster
+        What requests with ``dataFrom.cluster`` are about.
+    focus
+        What of each answer is explained.
 
     Raises
     ------
     WorkerStartError
         If a solver cannot be loaded.
     """
+    reader = cluster or NoCluster()
     stored = [_stored_result(manifests, request) for request in manifests.requests]
     unsolved = [request for request, result in zip(manifests.requests, stored, strict=True) if result is None]
-    fresh = iter(await answer_all(dataclasses.replace(manifests, requests=unsolved), pool))
+    fresh = iter(await answer_all(dataclasses.replace(manifests, requests=unsolved), pool, cluster=reader))
     told = []
     for request, result in zip(manifests.requests, stored, strict=True):
         if result is not None:
-            told.append(_tell_request(manifests, request, result))
+            told.append(await _tell_stored(manifests, request, result, reader, focus))
             continue
         answered = next(fresh)
         found = answered.status.get("result")
@@ -71,7 +99,7 @@ async def tell_manifests(manifests: Manifests, pool: EarlyPool) -> list[Told]:
         elif found is None:
             told.append(tell_conditions(request.name, answered.status))
         else:
-            told.append(_tell_request(manifests, request, found))
+            told.append(_tell_request(manifests, request, found, answered.question, focus))
     return told
 
 
@@ -84,7 +112,15 @@ def has_answer(body: Mapping[str, Any], generation: int) -> bool:
     return status.result is not None and status.observed_generation == generation
 
 
-def tell(name: str, spec: OptimizationRequestSpec, data: bytes | None, result: Mapping[str, Any] | bytes) -> Told:
+def tell(
+    name: str,
+    spec: OptimizationRequestSpec,
+    data: bytes | None,
+    result: Mapping[str, Any] | bytes,
+    question: ClusterQuestion | None = None,
+    focus: Focus = _WHOLE,
+    note: str = "",
+) -> Told:
     """Explain an answer.
 
     Parameters
@@ -94,14 +130,63 @@ def tell(name: str, spec: OptimizationRequestSpec, data: bytes | None, result: M
     spec
         The question.
     data
-        What ``dataFrom`` names; None where the data is inline.
+        What a ConfigMap of ``dataFrom`` holds; None where the data is inline.
     result
         The whole result, or its JSON as gzip.
+    question
+        What ``dataFrom.cluster`` asks.
+    focus
+        What of the answer is explained.
+    note
+        A last sentence.
     """
+    path = data_path(spec)
     try:
-        return Told(_format(name, _explain(spec, data, result)), explained=True)
+        problem = (spec.data or {}) if data is None else read_json_or_yaml(data, path)
+        whole = _decompress(result) if isinstance(result, bytes) else result
+        with _faults_named(spec):
+            gone = None if question is None else question.gone(whole)
+            if gone is not None:
+                return Told(safe(f"{name}: {gone}") + "\n")
+            solver = _solver(spec, question)
+            found = explanations(solver, problem, spec.constraints or {}, whole, question, focus)
+            picture = None if question is None or not focus.whole else question.picture(whole)
     except InvalidDataError as error:
         return Told(faults=error.faults)
+    text = "\n".join(_format(name, explanation) for explanation in found)
+    return Told(text + (f"\n{safe(note)}\n" if note else ""), explained=True, name=name, picture=picture)
+
+
+async def tell_about_cluster(
+    name: str,
+    namespace: str,
+    spec: OptimizationRequestSpec,
+    result: Mapping[str, Any] | bytes,
+    cluster: ClusterReader,
+    focus: Focus,
+) -> Told:
+    """Explain an answer about a cluster as it was at another moment.
+
+    Parameters
+    ----------
+    name, namespace
+        Of the request.
+    spec
+        The question, with ``dataFrom.cluster``.
+    result
+        The whole result, or its JSON as gzip.
+    cluster
+        The cluster.
+    focus
+        What of the answer is explained.
+    """
+    try:
+        question = await ask(cluster, namespace, spec)
+    except WaitingError as error:
+        return Told(f"{safe(name)}: {safe(error.message)}\n")
+    except InvalidDataError as error:
+        return Told(faults=error.faults)
+    return tell(name, spec, None, result, question, focus, cluster.moment)
 
 
 def tell_conditions(name: str, status: Mapping[str, Any]) -> Told:
@@ -129,33 +214,59 @@ def _stored_result(manifests: Manifests, request: Request) -> Mapping[str, Any] 
         return None  # only a summary is here
 
 
-def _tell_request(manifests: Manifests, request: Request, result: Mapping[str, Any] | bytes) -> Told:
+async def _tell_stored(
+    manifests: Manifests,
+    request: Request,
+    result: Mapping[str, Any] | bytes,
+    cluster: ClusterReader,
+    focus: Focus,
+) -> Told:
+    spec = request.spec
+    if spec is None or spec.cluster is None:
+        return _tell_request(manifests, request, result, None, focus)
+    return await tell_about_cluster(request.name, request.namespace, spec, result, cluster, focus)
+
+
+def _tell_request(
+    manifests: Manifests,
+    request: Request,
+    result: Mapping[str, Any] | bytes,
+    question: ClusterQuestion | None,
+    focus: Focus,
+) -> Told:
     spec = request.spec
     if spec is None:
         raise AssertionError("a request without a valid spec has no answer")
     data = None
-    if spec.data_from is not None:
-        ref = spec.data_from.config_map_key_ref
+    ref = spec.config_map_key_ref
+    if ref is not None:
         try:
             data = manifests.value(request.namespace, ref.name, ref.key)
         except WaitingError as error:
             return Told(f"{safe(request.name)}: {safe(error.message)}\n")
-    return tell(request.name, spec, data, result)
+    return tell(request.name, spec, data, result, question, focus)
 
 
-def _explain(spec: OptimizationRequestSpec, data: bytes | None, result: Mapping[str, Any] | bytes) -> Explanation:
-    path = data_path(spec)
-    problem = (spec.data or {}) if data is None else read_json_or_yaml(data, path)
-    whole = _decompress(result) if isinstance(result, bytes) else result
+@contextlib.contextmanager
+def _faults_named(spec: OptimizationRequestSpec) -> Iterator[None]:
+    """Give faults the paths that users know, and make a fault of a result that is none."""
     try:
-        return solver_for(spec.type.value).explain(problem, spec.constraints or {}, whole)
+        yield
     except InvalidDataError as error:
-        roots = {"data": path, "constraints": "spec.constraints", "result": "status.result"}
+        roots = {"data": data_path(spec), "constraints": "spec.constraints", "result": "status.result"}
         raise InvalidDataError(rename_root(error.faults, roots)) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # A result in a file may be anything; solvers check that it fits the data, not each value's type.
         message = f"is no result of type {spec.type.value} ({type(error).__name__}: {error})"
         raise InvalidDataError([Fault("status.result", message)]) from error
+
+
+def _solver(spec: OptimizationRequestSpec, question: ClusterQuestion | None) -> Solver:
+    if question is None:
+        return solver_for(spec.type.value)
+    from engine_ops.engine.cluster.solvers import cluster_solver_for
+
+    return cluster_solver_for(spec.type.value, question.snapshot, question.selection)
 
 
 def _format(name: str, explanation: Explanation) -> str:

@@ -94,6 +94,10 @@ class Picture:
     after: tuple[NodeFill, ...]
     arrived: str
 
+    def called(self, name: str) -> Picture:
+        """Return the picture with a name before its headline."""
+        return dataclasses.replace(self, headline=f"{name}: {self.headline}")
+
 
 def picture_of(snapshot: ClusterSnapshot, result: Mapping[str, Any], new_pods: Mapping[str, Amounts]) -> Picture:
     """Return the picture of an answer about a cluster.
@@ -109,12 +113,13 @@ def picture_of(snapshot: ClusterSnapshot, result: Mapping[str, Any], new_pods: M
     """
     requests, where, pinned = _running(snapshot, new_pods)
     moves = "currentNodeCount" in result
-    then = {**where, **(_moved(result) if moves else _placed(result))}
+    asked = _placements(result, new_pods)
+    then = {**where, **(_moved(result) if moves else {pod: node for pod, node in asked.items() if node})}
     before = _fills(snapshot.nodes, requests, where, where, pinned)
     after = _fills(snapshot.nodes, requests, then, where, pinned)
     order = sorted(range(len(before)), key=lambda at: (before[at].type, -before[at].fill, before[at].name))
     shown_before, shown_after = tuple(before[at] for at in order), tuple(after[at] for at in order)
-    headline = _repacked(result, len(order)) if moves else _filled(result, shown_before, shown_after)
+    headline = _repacked(result, len(order)) if moves else _filled(asked, shown_before, shown_after)
     return Picture(headline, shown_before, shown_after, "moved here" if moves else "placed here")
 
 
@@ -145,8 +150,11 @@ def _running(
     return requests, where, pinned
 
 
-def _placed(result: Mapping[str, Any]) -> dict[str, str]:
-    return {item["taskId"]: item["nodeId"] for item in result.get("placements", ()) if item.get("nodeId")}
+def _placements(result: Mapping[str, Any], new_pods: Mapping[str, Amounts]) -> dict[str, str]:
+    """Return the node of each pod that was to be placed; empty for none."""
+    if "nodeId" in result:  # the answer for a single task does not say its name
+        return dict.fromkeys(new_pods, str(result["nodeId"]))
+    return {item["taskId"]: item.get("nodeId") or "" for item in result.get("placements", ())}
 
 
 def _moved(result: Mapping[str, Any]) -> dict[str, str]:
@@ -219,8 +227,7 @@ def _repacked(result: Mapping[str, Any], nodes: int) -> str:
     return text if bound is None else f"{text}; at least {bound:,} are needed"
 
 
-def _filled(result: Mapping[str, Any], before: Sequence[NodeFill], after: Sequence[NodeFill]) -> str:
-    placements = result.get("placements", ())
-    placed = sum(1 for item in placements if item.get("nodeId"))
+def _filled(asked: Mapping[str, str], before: Sequence[NodeFill], after: Sequence[NodeFill]) -> str:
+    placed = sum(1 for node in asked.values() if node)
     used = f"{count_in_use(before):,} of {len(before):,} nodes in use now, {count_in_use(after):,} then"
-    return f"{placed:,} of {len(placements):,} pods placed; {used}"
+    return f"{placed:,} of {len(asked):,} placed; {used}"

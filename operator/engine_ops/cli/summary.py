@@ -14,6 +14,9 @@ from engine_ops.cli.printing import format_table, safe
 MAX_LINES: Final = 10
 """A longer answer is cut; -o yaml and -o json print all of it."""
 
+MAX_NAMES: Final = 5
+"""A longer list of nodes is cut."""
+
 _HEADERS: Final = ("NAME", "TYPE", "READY", "REASON", "SOLVED-BY", "SCORE")
 
 
@@ -50,7 +53,8 @@ def _short(answered: Answered) -> list[str]:
     lines = [safe(f"{answered.request.name}: {ready.get('message', '')}")]
     result, spec = answered.status.get("result"), answered.request.spec
     if result and spec is not None:
-        details = [safe(line) for line in _DETAILS[spec.type.value](result)]
+        # First what is not modelled: the rest may be cut, and depends on it.
+        details = [safe(line) for line in (*_not_modelled(result), *_DETAILS[spec.type.value](result))]
         more = len(details) - MAX_LINES
         lines += [f"  {line}" for line in details[:MAX_LINES]]
         if more > 0:
@@ -62,8 +66,28 @@ def _resource(result: Mapping[str, Any]) -> Iterator[str]:
     types = Counter(node["type"] for node in result["nodes"] if "type" in node)
     if types:
         yield "nodes: " + ", ".join(f"{count} {name}" for name, count in types.items())
+    if "currentNodeCount" in result:
+        yield from _repacking(result)
     for item in result["unplacedItems"]:
         yield f"not placed: {item['count']} {item['id']}: {item['reason']}"
+
+
+def _repacking(result: Mapping[str, Any]) -> Iterator[str]:
+    moves = result.get("moves")
+    if moves is not None:
+        count = moves if isinstance(moves, int) else len(moves)
+        yield f"moves: {count:,} pod{'' if count == 1 else 's'}"
+    empty = result.get("emptyNodes", ())
+    if empty:
+        more = len(empty) - MAX_NAMES
+        listed = ", ".join(empty[:MAX_NAMES])
+        yield f"empty nodes: {listed}" + (f" and {more:,} more" if more > 0 else "")
+
+
+def _not_modelled(result: Mapping[str, Any]) -> Iterator[str]:
+    for found in result.get("notModelled", ()):
+        pods = found["pods"]
+        yield f"not modelled: {found['feature']} of {pods:,} pod{'' if pods == 1 else 's'}, such as {found['example']}"
 
 
 def _scheduling(result: Mapping[str, Any]) -> Iterator[str]:
