@@ -326,7 +326,14 @@ class Watch(Generic[RecordT]):
                 await self._until_seen(newest)
             if self._view.version < newest and not self._listing:
                 connects, owned = channel.connects, None
-                opened = await self._open_changes(channel)
+                try:
+                    opened = await self._open_changes(channel)
+                except ApiError as error:
+                    if error.status != 410:
+                        raise
+                    self._start_over(f"the server no longer has what followed: {error}")
+                    self._abort()
+                    return False
                 # Where no connection is kept, there is nothing better than what the balancer chooses.
                 if channel.connects != connects and attempt < _SAME_SERVER_ATTEMPTS:
                     await opened.stream.close()
