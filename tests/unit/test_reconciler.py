@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import datetime
 import gc
 import logging
@@ -21,6 +22,7 @@ from engine_ops.api import status as statuses
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers import progress
 from engine_ops.controllers import reconciler as reconciling
+from engine_ops.controllers.cluster_input import ClusterInput
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.view import RequestView
 from engine_ops.kube import status_writer as status_writing
@@ -49,6 +51,9 @@ class Edges:
         self.statuses: list[dict[str, Any]] = []
         self.events: list[str] = []
         self.deletions = 0
+        self.solves = 0
+        self.digest = "first"
+        self.looks = 0
         self.on_write: Callable[[dict[str, Any]], Written] = lambda status: Written.DONE
 
     async def get(self, target: Target) -> dict[str, Any] | None:
@@ -67,7 +72,12 @@ class Edges:
         await asyncio.sleep(0)
         return written
 
+    async def read(self, namespace: str, spec: object, data: bytes | None) -> ClusterInput:
+        self.looks += 1
+        return ClusterInput(b"", b"", self.digest)
+
     async def run(self, task: object, *, timeout_seconds: float, on_incumbent: object) -> Solved:
+        self.solves += 1
         return SOLVED
 
     def record(self, target: Target, type_: str, reason: str, message: str) -> None:
@@ -75,7 +85,15 @@ class Edges:
 
     def reconciler(self) -> RequestReconciler:
         edges: Any = self
-        return RequestReconciler(requests=edges, writer=edges, config_maps=edges, events=edges, pool=edges, workers=1)
+        return RequestReconciler(
+            requests=edges,
+            writer=edges,
+            config_maps=edges,
+            cluster_data=edges,
+            events=edges,
+            pool=edges,
+            workers=1,
+        )
 
 
 def run(test: Callable[[Edges, RequestReconciler], Coroutine[Any, Any, None]]) -> None:
@@ -415,5 +433,53 @@ def test_what_the_caller_has_in_its_context_is_not_kept_alive() -> None:
         assert reconciler.under_way == 2
         assert solving() is None
         assert timed() is None
+
+    run(test)
+
+
+LIVE = {"data": None, "dataFrom": {"cluster": {}}, "intervalSeconds": 10}
+
+
+def due(status: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer's status as if its interval were over."""
+    return {**status, "completionTime": "2026-01-01T00:00:00Z"}
+
+
+def test_a_standing_question_about_the_cluster_is_solved_again_only_when_something_has_changed(quick: None) -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        reconciler.observe(RequestView.of(body(spec=LIVE)))
+        await settle(lambda: len(edges.statuses) == 1)
+        assert edges.statuses[0]["inputDigest"] == "first"
+        answer = due(edges.statuses[0])
+
+        edges.current = body(answer, spec=LIVE)
+        reconciler.observe(RequestView.of(edges.current))
+        await settle(lambda: edges.looks == 2)
+        await asyncio.sleep(0)
+        assert (edges.solves, len(edges.statuses)) == (1, 1)
+        assert reconciler.under_way == 1  # it looks again after the interval
+
+        edges.digest = "second"
+        reconciler.forget("u")
+        reconciler.observe(RequestView.of(edges.current))
+        await settle(lambda: len(edges.statuses) == 2)
+        assert (edges.statuses[1]["run"], edges.statuses[1]["inputDigest"]) == (2, "second")
+
+    run(test)
+
+
+def test_a_question_that_waited_since_its_answer_is_solved_again_though_nothing_has_changed(quick: None) -> None:
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        attempt = statuses.Attempt({}, 1, 1, datetime.datetime.now(datetime.UTC), input_digest="first")
+        solution = statuses.Solution({}, Reason.SOLVED, "m", {"durationMs": 1}, {})
+        answer = due(statuses.answered(attempt, solution, attempt.started))
+        again = dataclasses.replace(attempt, previous=answer, run=2)
+        waited = statuses.waiting(again, Reason.SOURCE_UNAVAILABLE, "gone", attempt.started)
+
+        edges.current = body(waited, spec=LIVE)
+        reconciler.observe(RequestView.of(edges.current))
+        await settle(lambda: bool(edges.statuses))
+        assert not statuses.is_true(edges.statuses[-1], statuses.RECONCILING)
+        assert edges.statuses[-1]["run"] == 2
 
     run(test)

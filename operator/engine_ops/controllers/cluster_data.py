@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine_ops.api.faults import InvalidDataError, WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
@@ -29,8 +31,15 @@ class ClusterData:
         self._cache = cache
         self._access = access
 
-    async def read(self, namespace: str, spec: OptimizationRequestSpec) -> ClusterInput:
+    async def read(self, namespace: str, spec: OptimizationRequestSpec, data: bytes | None) -> ClusterInput:
         """Return the live cluster for a request in a namespace, not older than the call.
+
+        Parameters
+        ----------
+        namespace, spec
+            Of the request.
+        data
+            JSON of the tasks that it gives itself, if it does.
 
         Raises
         ------
@@ -46,10 +55,11 @@ class ClusterData:
         if source.workload is not None:
             body = await self._access.workload(namespace, source.workload)
         snapshot = await self._cache.snapshot(timeout_seconds=SNAPSHOT_SECONDS)
+        given = msgspec.json.decode(data) if data is not None else None
         workload = None
         if body is not None and source.workload is not None:
             try:
                 workload = missing_pods(body, snapshot, source.workload.replicas)
             except InvalidDataError as error:  # it is not the spec that must change
                 raise WaitingError(Reason.INVALID_DATA, str(error)) from error
-        return ClusterInput.of(snapshot, selection_of(source, workload), spec.type.value)
+        return ClusterInput.of(snapshot, selection_of(source, workload), spec.type.value, given)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from engine_ops.api.cluster_source import ClusterSource
+from engine_ops.engine.cluster.digest import digest
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection, WorkloadPods
 
@@ -30,14 +33,18 @@ class ClusterInput:
     digest: str
 
     @classmethod
-    def of(cls, snapshot: ClusterSnapshot, selection: ClusterSelection, request_type: str) -> ClusterInput:
-        """Return the input for a snapshot and a selection."""
-        from engine_ops.engine.cluster.digest import digest
-
+    def of(
+        cls,
+        snapshot: ClusterSnapshot,
+        selection: ClusterSelection,
+        request_type: str,
+        data: Mapping[str, Any] | None = None,
+    ) -> ClusterInput:
+        """Return the input for a snapshot, a selection and the tasks that the request gives itself."""
         return cls(
             snapshot=msgspec.msgpack.encode(snapshot),
             selection=msgspec.json.encode(selection.to_manifest()),
-            digest=digest(snapshot, selection, request_type),
+            digest=digest(snapshot, selection, request_type, data),
         )
 
 

@@ -277,7 +277,7 @@ class RequestReconciler:
         spec, data, cluster = question.spec, question.data, None
         try:
             if spec.cluster is not None:
-                cluster = await self._cluster_data.read(entry.target.namespace, spec)
+                cluster = await self._cluster_data.read(entry.target.namespace, spec, data)
                 if _answered_before(attempt, cluster.digest):
                     self._look_later(entry, spec)
                     return
