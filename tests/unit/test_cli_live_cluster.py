@@ -103,8 +103,7 @@ def test_only_nodes_that_may_be_used_are_drawn(cluster: Path) -> None:
 def test_running_pods_are_repacked_without_a_manifest(cluster: Path) -> None:
     result = engine_ops("solve", "--dump", cluster, "--type", "resource")
     assert result.exit_code == 0, result.stderr
-    assert "repacking" in result.stdout
-    assert "repacking: 3 nodes, 2 in use now, 1 after repacking; at least 1 are needed" in result.stdout
+    assert "fewer-nodes: 3 nodes, 2 in use now, 1 after repacking; at least 1 are needed" in result.stdout
     assert "empty nodes: " in result.stdout
     assert "moves: 1 pod\n" in result.stdout
 
@@ -262,6 +261,82 @@ def test_an_answer_that_names_a_node_that_is_gone(cluster: Path, tmp_path: Path)
     result = explain(later, documents=(solved,))
     assert result.exit_code == 1
     assert f"live: the answer does not fit this cluster: node {used} is not in it; ask again\n" in result.stdout
+
+
+def without(*names: str) -> list[dict[str, Any]]:
+    return [item for item in objects() if item["metadata"]["name"] not in names]
+
+
+@pytest.mark.parametrize(
+    ("later", "note"),
+    [
+        ([*without("web-3"), live_pod("web-3", "c")], "1 of its pods is on nodes by now, and taken off them here"),
+        ([*without("web-3"), live_pod("web-3", "a")], "1 of its pods is on nodes by now, and taken off them here"),
+        (without("web-3"), "1 is gone and left out"),
+        ([*objects(), live_pod("new-1"), live_pod("new-2", "a", cpu="3")], "1 came since and is left out"),
+    ],
+    ids=["scheduled", "scheduled-elsewhere", "gone", "new"],
+)
+def test_a_placement_is_explained_though_pods_have_moved_on(
+    cluster: Path, tmp_path: Path, later: list[dict[str, Any]], note: str
+) -> None:
+    solved = json.loads(solve(cluster, cluster_request()).stdout)
+    rows = [line for line in explain(cluster, documents=(solved,)).stdout.splitlines() if line.startswith("shop/")]
+    result = explain(dump(tmp_path / "later.json", *later), documents=(solved,))
+    assert result.exit_code == 0, result.stderr
+    assert f"Since the answer: {note}." in result.stdout
+    expected = [row for row in rows if "web-3" not in row or "gone" not in note]
+    assert [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("shop/")] == [
+        row.split()[:2] for row in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("later", "note"),
+    [
+        (without("web-2"), "1 is gone and left out"),
+        ([*objects(), live_pod("new-1"), live_pod("new-2", "b")], "1 came since and is left out"),
+        ([*without("web-2"), live_pod("web-2", "c")], ""),
+    ],
+    ids=["gone", "new", "moved"],
+)
+def test_a_repacking_is_explained_though_pods_have_moved_on(
+    cluster: Path, tmp_path: Path, later: list[dict[str, Any]], note: str
+) -> None:
+    solved = json.loads(solve(cluster, cluster_request(kind="resource")).stdout)
+    result = explain(dump(tmp_path / "later.json", *later), documents=(solved,))
+    assert result.exit_code == 0, result.stderr
+    assert ("Since the answer" in result.stdout) == bool(note)
+    assert note in result.stdout
+
+
+def test_a_workload_that_has_grown_since(tmp_path: Path) -> None:
+    workload = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "replicas": 3}
+    base = [live_node("a"), live_node("b"), live_workload("web", 1)]
+    solved = json.loads(solve(dump(tmp_path / "c.json", *base), cluster_request(workload=workload)).stdout)
+    later = dump(tmp_path / "later.json", *base, live_pod("web-1", "a", namespace="default"))
+    result = explain(later, documents=(solved,))
+    assert result.exit_code == 0, result.stderr
+    assert "default/web lacked 3 pods when the answer was made, and lacks 2 by now." in result.stdout
+    assert "live: 3 of 3 placed" in result.stdout
+
+
+def test_an_answer_whose_node_has_filled_up(cluster: Path, tmp_path: Path) -> None:
+    task = {"id": "one", "cpuRequired": "4", "memoryRequired": "1Gi"}
+    solved = json.loads(solve(cluster, cluster_request(data={"tasks": [task]})).stdout)
+    later = dump(tmp_path / "later.json", *objects(), live_pod("new-1", "c"))
+    result = explain(later, documents=(solved,))
+    assert result.exit_code == 0
+    assert "one    c      cannot hold it" in result.stdout
+    assert "  125 %" in result.stdout
+
+
+@pytest.mark.parametrize("result", [{}, {"nodes": 3}, {"placements": [{}]}, {"currentNodeCount": 1}, {"nodeId": []}])
+def test_a_result_of_any_shape(cluster: Path, result: dict[str, Any]) -> None:
+    for kind in ("scheduling", "resource"):
+        solved = json.loads(solve(cluster, cluster_request(kind=kind)).stdout)
+        solved["status"]["result"] = result
+        assert explain(cluster, documents=(solved,)).exit_code in (0, 1)
 
 
 def test_why_a_pod_fits_nowhere(cluster: Path) -> None:

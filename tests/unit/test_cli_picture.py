@@ -73,7 +73,7 @@ def test_what_the_cluster_no_longer_has_is_left_out() -> None:
 def test_a_node_without_a_type_is_named_by_its_size() -> None:
     only = node("a", kind="", **{"nvidia.com/gpu": 8000, "hugepages-2Mi": 2**21})
     picture = picture_of(snapshot_of([only], [], {}), placed(), {})
-    assert picture.before[0].type == "4 cpu, 16 Gi, 8 gpu"
+    assert picture.before[0].type == "4 cpu, 16Gi, 8 gpu"
 
 
 def test_a_node_that_offers_nothing() -> None:

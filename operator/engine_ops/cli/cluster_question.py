@@ -97,7 +97,7 @@ class ClusterQuestion:
         InvalidDataError
             If a field selector is wrong.
         """
-        return ClusterInput.of(self.snapshot, self.selection, self.spec)
+        return ClusterInput.of(self.snapshot, self.selection, self.spec.type.value, self.spec.data)
 
     @functools.cached_property
     def new_pods(self) -> dict[str, Amounts]:
@@ -116,24 +116,6 @@ class ClusterQuestion:
         written = [*data.get("tasks", ()), *([data["task"]] if "task" in data else ())]
         tasks = [Task.model_validate(task) for task in written]
         return {task.id: GivenTask.of_task(task, Rules()).requests for task in tasks}
-
-    def gone(self, result: Mapping[str, Any]) -> str | None:
-        """Return a sentence on what of an answer the cluster no longer has, if that keeps it from being explained."""
-        there = {node.name for node in self.snapshot.nodes}
-        named = dict.fromkeys(
-            str(name)
-            for name in (
-                *(node.get("id") for node in result.get("nodes", ())),
-                *(item.get("nodeId") for item in result.get("placements", ())),
-                result.get("nodeId"),
-            )
-            if name is not None
-        )
-        lost = [name for name in named if name not in there]
-        if not lost:
-            return None
-        more = f" and {len(lost) - 1:,} more of its nodes are" if len(lost) > 1 else " is"
-        return f"the answer does not fit this cluster: node {lost[0]}{more} not in it; ask again"
 
     def picture(self, result: Mapping[str, Any]) -> Picture:
         """Return the nodes that may be used, before and after an answer."""
@@ -177,7 +159,7 @@ async def ask(reader: ClusterReader, namespace: str, spec: OptimizationRequestSp
 
 def plain_question(request_type: str) -> Request:
     """Return the request that asks about the whole cluster: its pending pods, or its repacking."""
-    name = {"scheduling": "pending-pods", "resource": "repacking"}[request_type]
+    name = {"scheduling": "pending-pods", "resource": "fewer-nodes"}[request_type]
     spec = {"type": request_type, "dataFrom": {"cluster": {}}}
     body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
     model = OptimizationRequestSpec.model_validate(spec)

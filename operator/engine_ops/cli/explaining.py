@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import gzip
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -27,7 +27,8 @@ from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_ro
 if TYPE_CHECKING:
     from engine_ops.cli.fills import Picture
 
-_WHOLE = Focus()
+_RESULT: Final = "status.result"
+_WHOLE: Final = Focus()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def tell(
     result: Mapping[str, Any] | bytes,
     question: ClusterQuestion | None = None,
     focus: Focus = _WHOLE,
-    note: str = "",
+    notes: Sequence[str] = (),
 ) -> Told:
     """Explain an answer.
 
@@ -137,24 +138,23 @@ def tell(
         What ``dataFrom.cluster`` asks.
     focus
         What of the answer is explained.
-    note
-        A last sentence.
+    notes
+        Last sentences.
     """
     path = data_path(spec)
     try:
         problem = (spec.data or {}) if data is None else read_json_or_yaml(data, path)
         whole = _decompress(result) if isinstance(result, bytes) else result
         with _faults_named(spec):
-            gone = None if question is None else question.gone(whole)
-            if gone is not None:
-                return Told(safe(f"{name}: {gone}") + "\n")
             solver = _solver(spec, question)
             found = explanations(solver, problem, spec.constraints or {}, whole, question, focus)
             picture = None if question is None or not focus.whole else question.picture(whole)
     except InvalidDataError as error:
         return Told(faults=error.faults)
     text = "\n".join(_format(name, explanation) for explanation in found)
-    return Told(text + (f"\n{safe(note)}\n" if note else ""), explained=True, name=name, picture=picture)
+    if notes:
+        text += "\n" + "".join(f"{safe(note)}\n" for note in notes)
+    return Told(text, explained=True, name=name, picture=picture)
 
 
 async def tell_about_cluster(
@@ -182,11 +182,25 @@ async def tell_about_cluster(
     """
     try:
         question = await ask(cluster, namespace, spec)
+        whole = _decompress(result) if isinstance(result, bytes) else result
     except WaitingError as error:
         return Told(f"{safe(name)}: {safe(error.message)}\n")
     except InvalidDataError as error:
         return Told(faults=error.faults)
-    return tell(name, spec, None, result, question, focus, cluster.moment)
+    from engine_ops.cli.cluster_drift import fit
+
+    try:
+        with _faults_named(spec):
+            fitted = fit(question, whole)
+    except InvalidDataError as error:
+        told = Told(faults=error.faults)
+    else:
+        notes = (cluster.moment, fitted.note) if fitted.note else (cluster.moment,)
+        told = tell(name, spec, None, fitted.result, fitted.question, focus, notes)
+    if told.faults and all(fault.path.startswith(_RESULT) for fault in told.faults):
+        # Nobody wrote it, and nobody need mend it.
+        return Told(safe(f"{name}: the answer does not fit this cluster: {told.faults[0].message}; ask again") + "\n")
+    return told
 
 
 def tell_conditions(name: str, status: Mapping[str, Any]) -> Told:
@@ -253,12 +267,12 @@ def _faults_named(spec: OptimizationRequestSpec) -> Iterator[None]:
     try:
         yield
     except InvalidDataError as error:
-        roots = {"data": data_path(spec), "constraints": "spec.constraints", "result": "status.result"}
+        roots = {"data": data_path(spec), "constraints": "spec.constraints", "result": _RESULT}
         raise InvalidDataError(rename_root(error.faults, roots)) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # A result in a file may be anything; solvers check that it fits the data, not each value's type.
         message = f"is no result of type {spec.type.value} ({type(error).__name__}: {error})"
-        raise InvalidDataError([Fault("status.result", message)]) from error
+        raise InvalidDataError([Fault(_RESULT, message)]) from error
 
 
 def _solver(spec: OptimizationRequestSpec, question: ClusterQuestion | None) -> Solver:

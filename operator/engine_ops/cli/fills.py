@@ -8,7 +8,9 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from engine_ops.api.quantity import format_bytes, format_cpu
 from engine_ops.engine.cluster.records import ClusterSnapshot, NodeRecord
+from engine_ops.engine.units import base_amount
 
 INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 PODS: Final = "pods"
@@ -209,9 +211,12 @@ def _type(node: NodeRecord) -> str:
     if named:
         return named
     offered = node.allocatable
-    size = f"{offered.get('cpu', 0) / 1000:g} cpu, {offered.get('memory', 0) / 2**30:.0f} Gi"
+    cpu, memory = (base_amount(name, offered.get(name, 0)) for name in ("cpu", "memory"))
+    size = f"{format_cpu(cpu)} cpu, {format_bytes(memory)}"
     others = [
-        f"{offered[name] / 1000:g} {name.rpartition('/')[2]}" for name in sorted(offered) if _is_device(name, offered)
+        f"{base_amount(name, offered[name]):g} {name.rpartition('/')[2]}"
+        for name in sorted(offered)
+        if _is_device(name, offered)
     ]
     return ", ".join((size, *others))
 
