@@ -41,10 +41,14 @@ class RepackBound:
         No repacking leaves fewer nodes in use.
     basis
         What proves it, for people.
+    worth
+        (nodes,) what each node offers for pods that may move, at the prices that prove most: it is worth opening where
+        this is above 1.
     """
 
     nodes: int
     basis: str
+    worth: FloatArray
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,26 +68,29 @@ def lower_bound(question: RepackQuestion, state: State) -> RepackBound:
     """
     held = int(question.held.sum())
     if not question.problem.tasks:
-        return RepackBound(held, _HELD)
+        return RepackBound(held, _HELD, np.zeros(len(question.held)))
     state.reset()
     excluded = exclusions(question, state)
     groups = group_tasks(question, state, excluded)
     room = room_of(question, state, excluded)
     allowed = _allowed(groups, room)
-    best = RepackBound(held, _HELD)
+    best, basis = held, _HELD
     if bool((~allowed[:, question.held].any(axis=1)).any()):
-        best = RepackBound(held + 1, f"{_HELD} and one for pods that they cannot hold" if held else "one node for all")
+        best, basis = held + 1, f"{_HELD} and one for pods that they cannot hold" if held else "one node for all"
     rows = list(_rows(groups, room, allowed))
     for row in rows:
         more = held + _alone(row, question.held)
-        if more > best.nodes:
-            best = RepackBound(more, row.name)
+        if more > best:
+            best, basis = more, row.name
     multipliers = _multipliers(rows, question.held)
     more = held + _proven(rows, multipliers, question.held)
-    if more > best.nodes:
+    if more > best:
         strong = [row.name for row, value in zip(rows, multipliers, strict=True) if value > 1e-6 * max(multipliers)]
-        best = RepackBound(more, " and ".join(dict.fromkeys(strong)))
-    return best
+        best, basis = more, " and ".join(dict.fromkeys(strong))
+    worth: FloatArray = np.zeros(len(question.held))
+    for row, value in zip(rows, multipliers, strict=True):
+        worth += row.capacity * (value / row.demand)
+    return RepackBound(best, basis, worth)
 
 
 _HELD = "the nodes with pods that stay"

@@ -95,7 +95,7 @@ class RepackingSolver:
         budget: Budget,
         report: Report,
     ) -> _Best:
-        emptying = Emptying(arrangement, np.random.default_rng(budget.seed))
+        emptying = Emptying(arrangement, np.random.default_rng(budget.seed), bound.worth)
         step = 0
         while best.value[0] > bound.nodes and budget.allows(step):
             emptied = False
