@@ -68,6 +68,34 @@ def affine(task: dict[str, Any], node: dict[str, Any]) -> bool:
     return False
 
 
+def ports_clash(task: dict[str, Any], other: dict[str, Any]) -> bool:
+    return any(
+        mine[1:] == theirs[1:] and (mine[0] == theirs[0] or "0.0.0.0" in {mine[0], theirs[0]})  # noqa: S104
+        for mine in task.get("hostPorts", [])
+        for theirs in other.get("hostPorts", [])
+    )
+
+
+def namespace_of(task: dict[str, Any]) -> str:
+    name: str = task.get("namespace", "")
+    return name
+
+
+def merged_selector(term: dict[str, Any], owner: dict[str, Any]) -> dict[str, Any] | None:
+    """The term's selector as the API server stores it: with matchLabelKeys and mismatchLabelKeys."""
+    selector: dict[str, Any] | None = term.get("labelSelector")
+    if selector is None:
+        return None
+    labels = owner.get("labels", {})
+    added = [
+        {"key": key, "operator": operator, "values": [labels[key]]}
+        for field, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn"))
+        for key in term.get(field, [])
+        if key in labels
+    ]
+    return {**selector, "matchExpressions": [*selector.get("matchExpressions", []), *added]}
+
+
 def terms(task: dict[str, Any], side: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = task.get("affinity", {}).get(side, {}).get(AFFINITY, [])
     return found
@@ -76,9 +104,19 @@ def terms(task: dict[str, Any], side: str) -> list[dict[str, Any]]:
 class Oracle:
     """The cluster, one task after the other."""
 
-    def __init__(self, nodes: list[dict[str, Any]]) -> None:
+    def __init__(self, nodes: list[dict[str, Any]], namespaces: dict[str, dict[str, str]] | None = None) -> None:
         self.nodes = nodes
+        self.namespaces = namespaces or {}
         self.placed: list[tuple[dict[str, Any], dict[str, Any]]] = []
+
+    def near_enough(self, term: dict[str, Any], owner: dict[str, Any], task: dict[str, Any]) -> bool:
+        """Whether the task is one of those that the owner's term chooses."""
+        namespace, wanted = namespace_of(task), term.get("namespaceSelector")
+        if not term.get("namespaces") and wanted is None:
+            there = namespace == namespace_of(owner)
+        else:
+            there = namespace in term.get("namespaces", []) or chooses(wanted, self.namespaces.get(namespace, {}))
+        return there and chooses(merged_selector(term, owner), task.get("labels", {}))
 
     def place(self, task: dict[str, Any], node: dict[str, Any]) -> None:
         self.placed.append((task, node))
@@ -92,20 +130,26 @@ class Oracle:
         )
 
     def reasons(self, task: dict[str, Any], node: dict[str, Any]) -> list[str]:
-        if node.get("unschedulable") and not tolerates(task, CORDON):
-            return ["node(s) were unschedulable"]
-        if tainted(task, node):
-            return ["node(s) had untolerated taint(s)"]
-        if not affine(task, node):
-            return ["node(s) didn't match Pod's node affinity/selector"]
+        fixed = self._fixed_reason(task, node)
+        if fixed:
+            return [fixed]
+        if any(where is node and ports_clash(task, placed) for placed, where in self.placed):
+            return ["node(s) didn't have free ports for the requested pod ports"]
         room = self._room(task, node)
         if room:
             return room
-        spread = self._spread(task, node)
-        if spread:
-            return [spread]
-        company = self._company(task, node)
+        company = self._spread(task, node) or self._company(task, node)
         return [company] if company else []
+
+    @staticmethod
+    def _fixed_reason(task: dict[str, Any], node: dict[str, Any]) -> str | None:
+        if node.get("closed"):
+            return "node(s) were not selected by the request"
+        if node.get("unschedulable") and not tolerates(task, CORDON):
+            return "node(s) were unschedulable"
+        if tainted(task, node):
+            return "node(s) had untolerated taint(s)"
+        return None if affine(task, node) else "node(s) didn't match Pod's node affinity/selector"
 
     def message(self, task: dict[str, Any]) -> str:
         counts = Counter(reason for node in self.nodes for reason in self.reasons(task, node))
@@ -139,7 +183,8 @@ class Oracle:
             for placed, where in self.placed:
                 # An empty selector chooses all, but counts none.
                 eligible = affine(task, where) and all(k in where.get("labels", {}) for k in keys)
-                if eligible and selector and chooses(selector, placed.get("labels", {})):
+                counts_here = namespace_of(placed) == namespace_of(task) and not placed.get("terminating")
+                if eligible and counts_here and selector and chooses(selector, placed.get("labels", {})):
                     counts[where["labels"][key]] += 1
             least = min(counts.values(), default=0)
             if len(counts) < constraint.get("minDomains", 1):
@@ -150,37 +195,37 @@ class Oracle:
         return None
 
     def _company(self, task: dict[str, Any], node: dict[str, Any]) -> str | None:
-        labels, own = node.get("labels", {}), task.get("labels", {})
+        labels = node.get("labels", {})
         near = terms(task, "podAffinity")
         if near:
             if any(term["topologyKey"] not in labels for term in near):
                 return "node(s) didn't match pod affinity rules"
             friends = [
-                where
-                for placed, where in self.placed
-                if all(chooses(term.get("labelSelector"), placed.get("labels", {})) for term in near)
+                where for placed, where in self.placed if all(self.near_enough(term, task, placed) for term in near)
             ]
             found = all(
                 any(where.get("labels", {}).get(t["topologyKey"]) == labels[t["topologyKey"]] for where in friends)
                 for t in near
             )
             known = any(t["topologyKey"] in where.get("labels", {}) for where in friends for t in near)
-            first = not known and all(chooses(term.get("labelSelector"), own) for term in near)
+            first = not known and all(self.near_enough(term, task, task) for term in near)
             if not found and not first:
                 return "node(s) didn't match pod affinity rules"
         if any(
-            self._together(t, placed, node, where)
+            self._together(t, node, where) and self.near_enough(t, task, placed)
             for t in terms(task, "podAntiAffinity")
             for placed, where in self.placed
         ):
             return "node(s) didn't match pod anti-affinity rules"
         for placed, where in self.placed:
-            if any(self._together(term, task, node, where) for term in terms(placed, "podAntiAffinity")):
+            if any(
+                self._together(term, node, where) and self.near_enough(term, placed, task)
+                for term in terms(placed, "podAntiAffinity")
+            ):
                 return "node(s) didn't satisfy existing pods anti-affinity rules"
         return None
 
     @staticmethod
-    def _together(term: dict[str, Any], task: dict[str, Any], node: dict[str, Any], where: dict[str, Any]) -> bool:
+    def _together(term: dict[str, Any], node: dict[str, Any], where: dict[str, Any]) -> bool:
         domain = node.get("labels", {}).get(term["topologyKey"])
-        same = domain is not None and where.get("labels", {}).get(term["topologyKey"]) == domain
-        return same and chooses(term.get("labelSelector"), task.get("labels", {}))
+        return domain is not None and where.get("labels", {}).get(term["topologyKey"]) == domain
