@@ -46,21 +46,30 @@ def main() -> int:
 def run(*, keep: bool) -> int:
     """Bring it up, show the answers, and take it down unless it is kept."""
     began = time.monotonic()
-    say("a local control plane: etcd, kube-apiserver, controller manager, scheduler, three nodes")
+    say("a local control plane: etcd, kube-apiserver, controller manager, scheduler, six nodes in three zones")
     cluster = DevCluster.start(name=NAME, detached=keep, report=lambda line: print(line, flush=True))
     kept = False
     try:
-        cluster.add_nodes(3)
+        for zone in ("a", "b", "c"):
+            labels = {"topology.kubernetes.io/zone": zone}
+            cluster.add_nodes(2, cpu="4", memory="16Gi", prefix=f"node-{zone}", labels=labels)
         shell = Shell(cluster)
+        say("what runs in it")
+        shell.run("kubectl apply -f examples/demo-workloads.yaml")
+        shell.run("kubectl rollout status deployment/web deployment/api --timeout=60s", quiet=True)
         say("the resources, and the operator with the rights of its own ServiceAccount")
         shell.run("kubectl apply --server-side -k manifests/base", quiet=True)
         with operator(cluster, keep=keep):
             say("sample requests, one of each type and form")
             shell.run("kubectl apply -f manifests/samples")
-            shell.run("kubectl wait optreq web-shop api-right-size --for=condition=Ready --timeout=30s")
+            shell.run("kubectl wait optreq web-shop api-right-size fewer-nodes --for=condition=Ready --timeout=30s")
             settle(cluster)
             say("the answers")
             shell.run("kubectl get optreq")
+            say("the live cluster: how many of its nodes would do, and where would pods go")
+            shell.run("kubectl engine-ops explain fewer-nodes")
+            shell.run("kubectl engine-ops explain web-at-ten")
+            shell.run("kubectl engine-ops explain pending-pods --pod default/nightly-training")
             say("why: items, tasks, containers")
             shell.run("kubectl engine-ops explain web-shop-sale")
             shell.run("kubectl engine-ops explain gpu-batch")
@@ -113,8 +122,9 @@ def operator(cluster: DevCluster, *, keep: bool) -> Iterator[None]:
     """Run the operator beside the block, and after it if it is kept."""
     kubeconfig = cluster.service_account_kubeconfig("engine-ops-system", "engine-ops")
     log = cluster.directory / "operator.log"
-    command = [str(ENGINE_OPS), "run", "--kubeconfig", str(kubeconfig), "--probes", "none"]
-    print("\n$ engine-ops run &", flush=True)
+    who_may_see = "--cluster-data-namespaces=kubernetes.io/metadata.name=default"
+    command = [str(ENGINE_OPS), "run", "--kubeconfig", str(kubeconfig), "--probes", "none", who_may_see]
+    print(f"\n$ engine-ops run {who_may_see} &", flush=True)
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     (cluster.directory / "operator.pid").write_text(str(process.pid))

@@ -18,6 +18,11 @@ from engine_ops.api.optimizationrequest import OptimizationRequest
 from engine_ops.api.optimizerplugin import OptimizerPlugin
 from engine_ops.api.quantity import parse_quantity
 from engine_ops.cli import run
+from engine_ops.controllers.cluster_input import selection_of
+from engine_ops.engine.cluster.records import NodeRecord, PodKind, PodRecord, snapshot_of
+from engine_ops.engine.cluster.solvers import cluster_solver_for
+from engine_ops.engine.cluster.workload import missing_pods
+from engine_ops.engine.contract import Budget, ignore_report
 from engine_ops.kube.preflight import (
     NEEDED_FOR_CLUSTER_DATA,
     NEEDED_FOR_THE_LEASE,
@@ -44,6 +49,14 @@ ANSWERS = {
     "suspended.yaml": "Solved",
 }
 """What becomes of each sample when it is solved; the suspended one, when it is resumed."""
+
+LIVE_ANSWERS = {
+    "cluster-pending-pods.yaml": "placed 1 of 1 pending pods",
+    "cluster-repacking.yaml": "1 of 2 nodes in use would do",
+    "cluster-tasks.yaml": "placed 2 of 2",
+    "cluster-workload.yaml": "placed 8 of 8 new pods",
+}
+"""What each sample about the live cluster is told on two nodes with a pod of ``web`` each, and one pending."""
 
 
 def documents_of(path: Path) -> list[dict[str, Any]]:
@@ -164,7 +177,7 @@ def test_every_sample_of_a_request_has_an_expected_answer() -> None:
         for path in SAMPLES
         if any(document["kind"] == "OptimizationRequest" for document in documents_of(path))
     }
-    assert with_requests == set(ANSWERS)
+    assert with_requests == {*ANSWERS, *LIVE_ANSWERS}
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -183,6 +196,27 @@ def test_a_sample_is_answered_as_its_comment_says(name: str) -> None:
     )
     result = OptimizationEngine().optimize(question)
     assert result.reason == ANSWERS[name], result.error
+
+
+@pytest.mark.parametrize("name", LIVE_ANSWERS)
+def test_a_sample_about_the_live_cluster_is_answered(name: str) -> None:
+    spec = OptimizationRequest.model_validate(one(ROOT / "manifests" / "samples" / name, "OptimizationRequest")).spec
+    assert spec.cluster is not None
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}}
+    deployment = {
+        "kind": "Deployment",
+        "metadata": {"namespace": "default", "name": "web"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template},
+    }
+    kind = PodKind("default", {"app": "web"}, {"cpu": 500})
+    nodes = [NodeRecord(node, {}, {"cpu": 8000, "memory": 2**35, "pods": 20}) for node in ("a", "b")]
+    pods = [PodRecord(f"web-{node}", node, node, kind) for node in ("a", "b", "")]
+    snapshot = snapshot_of(nodes, pods, {"default": {}})
+    workload = missing_pods(deployment, snapshot, spec.cluster.workload.replicas) if spec.cluster.workload else None
+    solver = cluster_solver_for(spec.type.value, snapshot, selection_of(spec.cluster, workload))
+    answer = solver.solve(spec.data or {}, spec.constraints or {}, Budget.of(0), ignore_report)
+    assert answer.complete
+    assert LIVE_ANSWERS[name] in answer.message
 
 
 def test_the_sample_of_a_plugin_is_valid_and_off() -> None:
