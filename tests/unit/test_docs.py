@@ -19,11 +19,13 @@ import msgspec
 import pytest
 import yaml
 from pydantic import ValidationError
+from small_cluster import small_cluster
 
 from engine_ops.api.optimizationrequest import OptimizationRequest, OptimizationRequestSpec
 from engine_ops.api.optimizerplugin import OptimizerPlugin
 from engine_ops.api.reasons import Reason
 from engine_ops.cli.main import main
+from engine_ops.controllers.solving import task_for
 from engine_ops.engine.solvers import solver_for
 from engine_ops.workers.documents import read_json_or_yaml
 from engine_ops.workers.messages import Failed, Outcome, SolveTask
@@ -92,21 +94,14 @@ class Sample:
 
     def task(self) -> SolveTask:
         spec = OptimizationRequestSpec.model_validate(self.manifest["spec"])
-        data, data_format = msgspec.json.encode(spec.data), "json"
-        if spec.data_from is not None:
-            ref = spec.data_from.config_map_key_ref
-            data, data_format = self.config_map_key(ref.name, ref.key), "json-or-yaml"
-        return SolveTask(
-            task_id=str(self),
-            type=spec.type.value,
-            data=data,
-            constraints=msgspec.json.encode(spec.constraints or {}),
-            search_seconds=min(float(spec.search_seconds), 1.0),
-            data_format=data_format,
-            data_path="spec.data",
-            inline_limit_bytes=2**25,
-            stored_limit_bytes=2**25,
-        )
+        data, cluster = msgspec.json.encode(spec.data or {}), None
+        if spec.config_map_key_ref is not None:
+            data = self.config_map_key(spec.config_map_key_ref.name, spec.config_map_key_ref.key)
+        elif spec.cluster is not None:
+            cluster = small_cluster(spec)
+        spec = spec.model_copy(update={"search_seconds": min(spec.search_seconds, 1), "plugin": None})
+        task = task_for(spec, data, task_id=str(self), cluster=cluster, inline_limit_bytes=2**25)
+        return msgspec.structs.replace(task, data_path="spec.data")
 
 
 @functools.cache

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
+from small_cluster import small_cluster
 
 from engine_ops import OptimizationEngine
 from engine_ops import OptimizationRequest as Question
@@ -18,17 +20,15 @@ from engine_ops.api.optimizationrequest import OptimizationRequest
 from engine_ops.api.optimizerplugin import OptimizerPlugin
 from engine_ops.api.quantity import parse_quantity
 from engine_ops.cli import run
-from engine_ops.controllers.cluster_input import selection_of
-from engine_ops.engine.cluster.records import NodeRecord, PodKind, PodRecord, snapshot_of
-from engine_ops.engine.cluster.solvers import cluster_solver_for
-from engine_ops.engine.cluster.workload import missing_pods
-from engine_ops.engine.contract import Budget, ignore_report
+from engine_ops.controllers.solving import task_for
 from engine_ops.kube.preflight import (
     NEEDED_FOR_CLUSTER_DATA,
     NEEDED_FOR_THE_LEASE,
     NEEDED_IN_WATCHED_NAMESPACES,
     Right,
 )
+from engine_ops.workers.messages import Solved
+from engine_ops.workers.solve import evaluate
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "manifests" / "base"
@@ -201,22 +201,11 @@ def test_a_sample_is_answered_as_its_comment_says(name: str) -> None:
 @pytest.mark.parametrize("name", LIVE_ANSWERS)
 def test_a_sample_about_the_live_cluster_is_answered(name: str) -> None:
     spec = OptimizationRequest.model_validate(one(ROOT / "manifests" / "samples" / name, "OptimizationRequest")).spec
-    assert spec.cluster is not None
-    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}}
-    deployment = {
-        "kind": "Deployment",
-        "metadata": {"namespace": "default", "name": "web"},
-        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template},
-    }
-    kind = PodKind("default", {"app": "web"}, {"cpu": 500})
-    nodes = [NodeRecord(node, {}, {"cpu": 8000, "memory": 2**35, "pods": 20}) for node in ("a", "b")]
-    pods = [PodRecord(f"web-{node}", node, node, kind) for node in ("a", "b", "")]
-    snapshot = snapshot_of(nodes, pods, {"default": {}})
-    workload = missing_pods(deployment, snapshot, spec.cluster.workload.replicas) if spec.cluster.workload else None
-    solver = cluster_solver_for(spec.type.value, snapshot, selection_of(spec.cluster, workload))
-    answer = solver.solve(spec.data or {}, spec.constraints or {}, Budget.of(0), ignore_report)
-    assert answer.complete
-    assert LIVE_ANSWERS[name] in answer.message
+    data = msgspec.json.encode(spec.data or {})
+    outcome = evaluate(task_for(spec, data, task_id=name, cluster=small_cluster(spec)))
+    assert isinstance(outcome, Solved), outcome
+    assert outcome.reason == "Solved"
+    assert LIVE_ANSWERS[name] in outcome.message
 
 
 def test_the_sample_of_a_plugin_is_valid_and_off() -> None:
