@@ -111,6 +111,7 @@ class ClusterCache:
         self._watches: _Watches | None = None
         self._refresh = Coalesced(self._bring_up_to_now)
         self._idle: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Future[list[None]] | None = None
         self._used_at = 0.0
         self._users = 0
         self._closed = False
@@ -231,7 +232,10 @@ class ClusterCache:
         watches, self._watches = self._watches, None
         self._snapshot = None
         if watches is not None:
-            await asyncio.gather(*(watch.close() for watch in watches.by_name.values()))
+            self._stopping = asyncio.gather(*(watch.close() for watch in watches.by_name.values()))
+        if self._stopping is not None:
+            # Whoever is cancelled over it, the connections are closed.
+            await asyncio.shield(self._stopping)
 
     async def _bring_up_to_now(self) -> None:
         watches = self._watches

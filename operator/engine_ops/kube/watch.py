@@ -338,7 +338,7 @@ class Watch(Generic[RecordT]):
                 if channel.connects != connects and attempt < _SAME_SERVER_ATTEMPTS:
                     await opened.stream.close()
                     return False
-                self._hand_over(opened)
+                await self._hand_over(opened)
                 if not await self._until_quiet(opened.stream, newest):
                     return False
             elif not self._listing:
@@ -374,10 +374,12 @@ class Watch(Generic[RecordT]):
                 chunks, calm = stream.chunks, 0
         return True
 
-    def _hand_over(self, opened: _Opened) -> None:
+    async def _hand_over(self, opened: _Opened) -> None:
         """Let the task read this stream in place of the one that it has."""
-        self._handed = opened
+        before, self._handed = self._handed, opened
         self._abort()
+        # One that was not taken yet belongs to a call that was cancelled.
+        await close_quietly(before.stream if before else None)
 
     def _take_handed(self) -> _Opened | None:
         handed, self._handed = self._handed, None
