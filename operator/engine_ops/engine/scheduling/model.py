@@ -9,6 +9,7 @@ from pydantic import Field
 from engine_ops.api.base import ApiModel
 from engine_ops.api.quantity import Amount
 from engine_ops.engine.scheduling.rules import Affinity, Labels, NotEmpty, Taint, Toleration, TopologySpreadConstraint
+from engine_ops.engine.units import capacity_units
 
 MAX_TASKS = 100_000
 MAX_NODES = 20_000
@@ -16,8 +17,14 @@ MAX_PERCENT = 1000.0
 """A load above 100 percent is an overcommitted node, which takes nothing; above this it was no percentage."""
 
 Id = Annotated[str, Field(min_length=1, max_length=253)]
-Amounts = dict[Annotated[str, Field(min_length=1, max_length=317)], Amount]
-Strategy = Literal["least-loaded", "most-packed", "balanced"]
+ResourceName = Annotated[str, Field(min_length=1, max_length=317)]
+Amounts = dict[ResourceName, Amount]
+Strategy = Literal["least-loaded", "most-packed", "balanced", "fragmentation-aware"]
+FRAGMENTATION_AWARE: Strategy = "fragmentation-aware"
+MAX_SHARED_DEVICES = 8
+MAX_DEVICES_OF_NODE = 256
+"""Of one resource."""
+DeviceLoads = Annotated[tuple[Amount, ...], Field(max_length=MAX_DEVICES_OF_NODE)]
 
 
 class Task(ApiModel):
@@ -73,6 +80,8 @@ class Node(ApiModel):
     """How many tasks it holds already; counts against ``capacity.pods``."""
     resource_loads: Amounts = Field(default_factory=dict)
     """What is taken of further resources; needs ``capacity``."""
+    device_loads: dict[ResourceName, DeviceLoads] = Field(default_factory=dict)
+    """What is taken of each device, by resource: of those in ``constraints.sharedDevices``."""
     labels: Labels = Field(default_factory=dict)
     """For selectors, affinity and topologies."""
     taints: tuple[Taint, ...] = ()
@@ -92,8 +101,24 @@ class SchedulingData(ApiModel):
     """The nodes."""
 
 
+class SharedDevice(ApiModel):
+    """A further resource that comes in devices, such as thousandths of GPUs."""
+
+    resource: ResourceName
+    """Its name."""
+    units_per_device: Amount
+    """What one device has, in the resource's own amounts; at least 1."""
+
+    def units(self) -> int:
+        """Return what one device has, in engine units."""
+        return capacity_units(self.resource, self.units_per_device)
+
+
 class SchedulingConstraints(ApiModel):
     """How to choose among the nodes that can hold a task."""
 
     strategy: Strategy = "least-loaded"
-    """least-loaded spreads the load, most-packed fills nodes up, balanced keeps cpu and memory in step."""
+    """least-loaded spreads the load, most-packed fills nodes up, balanced keeps cpu and memory in step.
+    fragmentation-aware keeps shared devices usable for the tasks of the request; needs one of ``sharedDevices``."""
+    shared_devices: Annotated[tuple[SharedDevice, ...], Field(max_length=MAX_SHARED_DEVICES)] = ()
+    """Resources that come in devices: at most one device's worth must fit a single device, more must be whole ones."""

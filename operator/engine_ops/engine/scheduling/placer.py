@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from engine_ops.engine.scheduling.devices import Devices
 from engine_ops.engine.scheduling.model import Strategy
 from engine_ops.engine.scheduling.problem import Problem
 from engine_ops.engine.scheduling.state import State
@@ -28,12 +29,15 @@ class Placement:
         The strategy's score of each placement when it was made, by the task's index.
     reasons
         Why a task has no node, by the task's index.
+    devices
+        The devices that a task takes of its node, by the task's index, for those that take any.
     """
 
     order: Sequence[int]
     nodes: Sequence[int]
     scores: Sequence[float]
     reasons: dict[int, str]
+    devices: Mapping[int, Devices] = dataclasses.field(default_factory=dict)
 
     @property
     def placed_count(self) -> int:
@@ -86,6 +90,7 @@ def place_all(
     nodes = [-1] * len(problem.tasks)
     scores = [0.0] * len(problem.tasks)
     reasons: dict[int, str] = {}
+    devices: dict[int, Devices] = {}
     told: dict[int, tuple[int, str]] = {}
     chooser = packing or strategy
     for turn, task in enumerate(order):
@@ -105,5 +110,7 @@ def place_all(
             continue
         nodes[task] = node
         scores[task] = state.score(task_class, node, strategy)
-        state.place(task_class, node)
-    return Placement(order, nodes, scores, reasons)
+        taken = state.place(task_class, node, state.devices_for(task_class, node, chooser))
+        if taken:
+            devices[task] = taken
+    return Placement(order, nodes, scores, reasons, devices)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine_ops.engine.scheduling.checks import in_percent, tasks_of
+from engine_ops.engine.scheduling.devices import DevicePool
 from engine_ops.engine.scheduling.model import Node, SchedulingData, Task
 from engine_ops.engine.scheduling.rules import Affinity, Toleration, TopologySpreadConstraint
 from engine_ops.engine.units import base_amount, capacity_units_array, request_units_array
@@ -160,6 +161,8 @@ class Problem:
         Nodes that the question leaves out: tasks that are there count, new ones are not placed there. None for none.
     namespaces
         The labels of each namespace.
+    devices
+        Resources that come in devices; see `engine_ops.engine.scheduling.devices.with_devices`.
     """
 
     tasks: Sequence[TaskRef]
@@ -175,6 +178,7 @@ class Problem:
     fixed: Sequence[tuple[int, int]] = ()
     closed: BoolArray | None = None
     namespaces: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    devices: Sequence[DevicePool] = ()
 
     def amount(self, resource: int, units: int) -> float:
         """Return units as users write them: cores, bytes or percent; whole numbers as int."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from engine_ops.engine.scheduling.company import Presence
-from engine_ops.engine.scheduling.model import Strategy
+from engine_ops.engine.scheduling.devices import DeviceLedger, Devices
+from engine_ops.engine.scheduling.fragmentation import UNCHANGED, FragmentationScores
+from engine_ops.engine.scheduling.model import FRAGMENTATION_AWARE, Strategy
 from engine_ops.engine.scheduling.preferences import preference_points
 from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem, TaskClass
 from engine_ops.engine.scheduling.rulebook import Rule, Rulebook
@@ -46,9 +48,14 @@ class State:
         """How many more tasks each node holds."""
         self.placed = 0
         """How many tasks have been placed."""
+        self.ledgers = [DeviceLedger(pool) for pool in problem.devices]
+        """What is free on each device, in the order of `Problem.devices`."""
+        self._fragmentation: FragmentationScores | None = None
         self._fitted: tuple[TaskClass, Strategy] | None = None
         for number, node in problem.fixed:
             self._take(problem.classes[number], node)
+        for ledger in self.ledgers:
+            self._infer(ledger)
         rulebook.mark()
         self._marked = ([row.copy() for row in self.free], self.places.copy())
         self.reset()
@@ -61,6 +68,10 @@ class State:
         self.placed = 0
         self._free_share = np.maximum(np.stack(self.free[:2]), 0) / self._capacity_array
         self._fitted = None
+        for ledger in self.ledgers:
+            ledger.reset()
+        if self._fragmentation is not None:
+            self._fragmentation.reset()
 
     def rule_of(self, task_class: TaskClass) -> Rule:
         """Return the rules of a class."""
@@ -97,10 +108,16 @@ class State:
         fits: BoolArray = self.places >= 1
         for resource, units in task_class.needs:
             fits &= self.free[resource] >= units
+        for ledger in self.ledgers:
+            units = task_class.requests[ledger.pool.resource]
+            if units:
+                fits &= ledger.fits(units)
         return fits
 
     def score(self, task_class: TaskClass, node: int, strategy: Strategy) -> float:
         """Return the strategy's score, 0 to 1, of a node that can hold a task of a class."""
+        if strategy == FRAGMENTATION_AWARE:
+            return float(self._fragmentation_scores(task_class)[node])
         cpu, memory = task_class.requests[0], task_class.requests[1]
         free_cpu, free_memory = self._free_share[:, node].tolist()
         value = STRATEGIES[strategy](
@@ -108,15 +125,57 @@ class State:
         )
         return min(1.0, max(0.0, value))
 
-    def place(self, task_class: TaskClass, node: int) -> None:
-        """Place a task of a class on a node, whether or not the node can hold it."""
+    def devices_for(self, task_class: TaskClass, node: int, strategy: Strategy) -> Devices | None:
+        """Return the devices that a strategy gives a task on a node; None where it leaves that to `place`."""
+        if strategy != FRAGMENTATION_AWARE or not self.ledgers:
+            return None
+        pool = self.ledgers[0].pool
+        if not 0 < task_class.requests[pool.resource] < pool.size:
+            return None
+        return (self._fragmented().device(task_class, node, self.free, self.places),)
+
+    def place(self, task_class: TaskClass, node: int, devices: Sequence[int] | None = None) -> Devices:
+        """Place a task of a class on a node, whether or not the node can hold it.
+
+        Parameters
+        ----------
+        task_class, node
+            What, and where.
+        devices
+            Which devices it takes, for each shared resource in turn that it asks for; by default the fullest that fit.
+
+        Returns
+        -------
+        tuple of int
+            The devices that it took; empty for a task without.
+        """
+        taken: Devices = ()
+        for ledger, units, own in self._shares(task_class, devices):
+            taken += ledger.place(node, units, own)
         self._take(task_class, node)
         self.placed += 1
         self._share_again(node)
         self._refit(node)
+        return taken
 
-    def remove(self, task_class: TaskClass, node: int) -> None:
-        """Take a task of a class off a node that `place` put there, or that is fixed there."""
+    def remove(self, task_class: TaskClass, node: int, devices: Sequence[int] | None = None) -> Devices:
+        """Take a task of a class off a node that `place` put there, or that is fixed there.
+
+        Parameters
+        ----------
+        task_class, node
+            What, and where.
+        devices
+            The devices that it has, as `place` returned them; by default those of the last like task on the node.
+
+        Returns
+        -------
+        tuple of int
+            The devices that are free again.
+        """
+        taken: Devices = ()
+        for ledger, units, own in self._shares(task_class, devices):
+            taken += ledger.remove(node, units, own)
         for resource, units in task_class.needs:
             self.free[resource][node] += units
         self.places[node] += 1
@@ -125,6 +184,41 @@ class State:
             tally.remove(node, weight)
         self._share_again(node)
         self._refit(node)
+        return taken
+
+    def _shares(
+        self, task_class: TaskClass, devices: Sequence[int] | None
+    ) -> Iterator[tuple[DeviceLedger, int, Sequence[int] | None]]:
+        """Go through the ledgers that a task concerns, with its part of the devices."""
+        start = 0
+        for ledger in self.ledgers:
+            units = task_class.requests[ledger.pool.resource]
+            if units:
+                end = start + ledger.pool.needed(units)
+                yield ledger, units, None if devices is None else devices[start:end]
+                start = end
+
+    def _infer(self, ledger: DeviceLedger) -> None:
+        """Give devices to the tasks that are there: each the tightest that fit, the largest first."""
+        asked = (
+            (self.problem.classes[number].requests[ledger.pool.resource], node) for number, node in self.problem.fixed
+        )
+        for units, node in sorted(((units, node) for units, node in asked if units), key=lambda pair: -pair[0]):
+            ledger.place(node, units)
+        ledger.mark()
+
+    def _fragmented(self) -> FragmentationScores:
+        """Return the scores of fragmentation, made when they are first asked for."""
+        if self._fragmentation is None:
+            accessible = [rule.static for rule in self._rulebook.rules]
+            self._fragmentation = FragmentationScores(self.problem, self.ledgers[0], accessible)
+        return self._fragmentation
+
+    def _fragmentation_scores(self, task_class: TaskClass) -> FloatArray:
+        if not self.ledgers:
+            # Nobody asks for a device: nothing can be fragmented.
+            return np.full(self._size, UNCHANGED)
+        return self._fragmented().scores(task_class, self.free, self.places)
 
     def _take(self, task_class: TaskClass, node: int) -> None:
         for resource, units in task_class.needs:
@@ -165,6 +259,7 @@ class State:
         yield "Too many pods", left & (self.places < 1)
         for resource, units in task_class.needs:
             yield f"Insufficient {self.problem.resources[resource]}", left & (self.free[resource] < units)
+        yield from self._lacking_devices(task_class, left)
         left &= self.fits(task_class)
         for check in rule.spread:
             reason = "node(s) didn't match pod topology spread constraints"
@@ -182,6 +277,19 @@ class State:
             failed = self._any_of(presences)
             yield reason, left & failed
             left &= ~failed
+
+    def _lacking_devices(self, task_class: TaskClass, left: BoolArray) -> Iterator[tuple[str, BoolArray]]:
+        """Which nodes have enough of a shared resource in sum, but not on single devices."""
+        for ledger in self.ledgers:
+            resource = ledger.pool.resource
+            units, name = task_class.requests[resource], self.problem.resources[resource]
+            if not units:
+                continue
+            if ledger.pool.divides(units):
+                reason = f"node(s) had no device with enough free {name}"
+            else:
+                reason = f"node(s) cannot give parts of several devices of {name}"
+            yield reason, left & (self.free[resource] >= units) & ~ledger.fits(units)
 
     def _any_of(self, presences: Sequence[Presence]) -> BoolArray:
         nodes = np.zeros(self._size, bool)
@@ -206,24 +314,31 @@ class State:
         """Which nodes have room, and their scores in grains; kept while tasks of one size follow each other."""
         if self._fitted is None or self._fitted[0].requests != task_class.requests or self._fitted[1] != strategy:
             self._room = self.fits(task_class)
-            shares = self._inverse * np.array(task_class.requests[:2], np.float64)[:, None]
-            formula = STRATEGIES[strategy]
-            self._points: FloatArray = np.asarray(formula(*self._free_share, *shares))
-            self._points *= _GRAIN
-            np.rint(self._points, out=self._points)
-            self._shares = shares
+            self._shares_asked = self._inverse * np.array(task_class.requests[:2], np.float64)[:, None]
+            if strategy != FRAGMENTATION_AWARE:
+                self._points: FloatArray = np.asarray(STRATEGIES[strategy](*self._free_share, *self._shares_asked))
+                self._points *= _GRAIN
+                np.rint(self._points, out=self._points)
+        if strategy == FRAGMENTATION_AWARE:
+            self._points = np.rint(self._fragmentation_scores(task_class) * _GRAIN)
         self._fitted = (task_class, strategy)
         return self._room, self._points
 
     def _refit(self, node: int) -> None:
         """Bring what is kept up to date after a change of one node."""
+        if self._fragmentation is not None:
+            self._fragmentation.changed(node)
         if self._fitted is None:
             return
         task_class, strategy = self._fitted
-        self._room[node] = self.places[node] >= 1 and all(
-            self.free[resource][node] >= units for resource, units in task_class.needs
+        self._room[node] = (
+            self.places[node] >= 1
+            and all(self.free[resource][node] >= units for resource, units in task_class.needs)
+            and all(ledger.fits_on(node, units) for ledger, units, _ in self._shares(task_class, None))
         )
+        if strategy == FRAGMENTATION_AWARE:
+            return
         # The same arithmetic as over all nodes, number by number: the same result to the last bit.
         free_cpu, free_memory = self._free_share[:, node].tolist()
-        cpu, memory = self._shares[:, node].tolist()
+        cpu, memory = self._shares_asked[:, node].tolist()
         self._points[node] = round(STRATEGIES[strategy](free_cpu, free_memory, cpu, memory) * _GRAIN)

@@ -55,4 +55,4 @@ STRATEGIES: dict[Strategy, Callable[..., float]] = {
     "most-packed": most_packed,
     "balanced": balanced,
 }
-"""By the name in ``constraints.strategy``."""
+"""By the name in ``constraints.strategy``; `fragmentation` has the one that looks at more than cpu and memory."""
