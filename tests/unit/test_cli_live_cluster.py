@@ -517,7 +517,8 @@ def test_the_context_of_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("KUBECONFIG", "one:two")
     with _chosen(None, "other") as source:
         assert source is not None
-        first, *rest = source.split(":")
+        first, *rest, last = source.split(":")
+        assert first == last
         assert json.loads(Path(first).read_text())["current-context"] == "other"
     assert rest == ["one", "two"]
     assert not Path(first).exists()
@@ -525,11 +526,32 @@ def test_the_context_of_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_context_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "config"
-    path.write_text('{"apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": []}')
+    named = {
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    contexts = [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
+    config = {"apiVersion": "v1", "kind": "Config", **named, "contexts": contexts, "current-context": "c"}
+    path.write_text(json.dumps(config))
     result = engine_ops("solve", "--type", "resource", "--kubeconfig", path, "--context", "nowhere")
     assert result.exit_code == 1
     assert "no credentials" in result.stderr
     assert "nowhere" in result.stderr
+
+
+def test_an_api_server_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    named = {
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    contexts = [{"name": "other", "context": {"cluster": "c", "user": "u"}}]
+    config = {"apiVersion": "v1", "kind": "Config", **named, "contexts": contexts, "current-context": "none"}
+    path.write_text(json.dumps(config))
+    result = engine_ops("solve", "--type", "resource", "--kubeconfig", path, "--context", "other")
+    assert result.exit_code == 1
+    assert "SourceUnavailable" in result.stdout
+    assert "nodes: http://127.0.0.1:1: " in result.stdout
 
 
 def test_a_dump_reader_wants_a_file(tmp_path: Path) -> None:

@@ -146,16 +146,17 @@ async def connect(kubeconfig: str | None, context: str | None) -> AsyncIterator[
 def _chosen(kubeconfig: str | None, context: str | None) -> Iterator[str | None]:
     """Yield a kubeconfig whose current context is the wanted one.
 
-    Of several files the first one's current context counts, as for kubectl: a file with nothing else goes first.
+    A file with nothing else stands first and last: of several, kubectl takes the current context of the first, and the
+    Kubernetes client that of the last.
     """
     if context is None:
         yield kubeconfig
         return
     rest = kubeconfig or os.environ.get("KUBECONFIG") or os.path.expanduser(_DEFAULT_KUBECONFIG)  # noqa: PTH111
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as first:
-        json.dump({"apiVersion": "v1", "kind": "Config", "current-context": context}, first)
-        first.flush()
-        yield os.pathsep.join((first.name, rest))
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"apiVersion": "v1", "kind": "Config", "current-context": context}, file)
+        file.flush()
+        yield os.pathsep.join((file.name, rest, file.name))
 
 
 @contextlib.contextmanager
