@@ -14,6 +14,7 @@ from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.engine.contract import Answer, Budget, Explanation, Report
 from engine_ops.engine.scheduling.checks import load_given
+from engine_ops.engine.scheduling.devices import with_devices
 from engine_ops.engine.scheduling.explain import explain_many, explain_one
 from engine_ops.engine.scheduling.explain_detail import Held, explain_node, explain_task
 from engine_ops.engine.scheduling.model import Strategy
@@ -95,7 +96,7 @@ class ClusterPlacementSolver:
         Returns
         -------
         Answer
-            ``result`` is ``{placements: [{taskId, nodeId | reason}], placedCount, unplacedCount, algorithm,
+            ``result`` is ``{placements: [{taskId, nodeId | reason, devices?}], placedCount, unplacedCount, algorithm,
             notModelled: [{feature, pods, example}], cluster: {nodes, pods, pending}}``; for one given task as of
             `engine_ops.engine.scheduling.solver.SchedulingSolver`.
         """
@@ -169,6 +170,7 @@ class ClusterPlacementSolver:
         else:
             found = placement_problem(self._snapshot, self._selection)
             what = "pending pods"
+        found = dataclasses.replace(found, problem=with_devices(found.problem, chosen.shared_devices))
         state = State(found.problem, Rulebook(found.problem))
         single = workload is None and len(tasks) == 1 and data.get("task") is not None
         return _Question(found, state, chosen.strategy, single, what)

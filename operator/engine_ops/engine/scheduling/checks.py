@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from engine_ops.api.base import ApiModel
 from engine_ops.api.faults import Fault, InvalidDataError, faults_of
+from engine_ops.engine.scheduling.device_checks import constraint_faults, node_faults, task_faults
 from engine_ops.engine.scheduling.model import (
     MAX_PERCENT,
     MAX_TASKS,
@@ -65,8 +66,11 @@ def load_given(
             faults.append(Fault("data", _EITHER + ", not both"))
         tasks = model.tasks if model.tasks is not None else () if model.task is None else (model.task,)
         faults += _task_faults(tasks, many=model.tasks is not None, check=_amount_faults_of_task, raw=data)
+    if chosen is not None:
+        faults += constraint_faults(chosen)
     if faults or chosen is None:
         raise InvalidDataError(faults)
+    _raise(task_faults(tasks, chosen, many="tasks" in data))
     return tasks, chosen
 
 
@@ -94,9 +98,19 @@ def load(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[Sched
     chosen = _validated(SchedulingConstraints, constraints, "constraints", faults)
     if model is not None:
         faults += _cross_faults(model, data)
+    if chosen is not None:
+        faults += constraint_faults(chosen)
     if faults or model is None or chosen is None:
         raise InvalidDataError(faults)
+    _raise(task_faults(tasks_of(model), chosen, many=model.tasks is not None))
+    _raise(node_faults(model.nodes, chosen))
     return model, chosen
+
+
+def _raise(faults: Iterable[Fault]) -> None:
+    found = list(faults)
+    if found:
+        raise InvalidDataError(found)
 
 
 def tasks_of(data: SchedulingData) -> tuple[Task, ...]:

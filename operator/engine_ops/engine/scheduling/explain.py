@@ -94,7 +94,7 @@ def explain_many(
     removed: dict[int, tuple[int, str]] = {}
     steps = list(replay(problem, result, left_out))
     brief = len(steps) > MAX_ROWS
-    for name, task, node in steps:
+    for name, task, node, devices in steps:
         total += 1
         if task is None:
             rows.append((name, NONE, NONE, (left_out or {})[name]))
@@ -115,7 +115,7 @@ def explain_many(
                 score = f"{state.score(task_class, node, strategy):.3f}" if fits else "cannot hold it"
                 rows.append((name, problem.nodes[node].id, score, known[1]))
         if node is not None:
-            state.place(task_class, node)
+            place_again(state, task, node, devices)
     notes = [
         f"{placed} of {total} tasks are placed.",
         "Scores and removed nodes are those at each task's turn; rows are in the order of placement.",
@@ -134,13 +134,14 @@ def explain_many(
 
 def replay(
     problem: Problem, result: Mapping[str, Any], left_out: Mapping[str, str] | None = None
-) -> Iterator[tuple[str, int | None, int | None]]:
+) -> Iterator[tuple[str, int | None, int | None, Any]]:
     """Go through an answer in the order in which it was made.
 
     Yields
     ------
-    tuple of str, int and int
-        The task's id; its index, None for one of ``left_out``; its node, None for none.
+    tuple of str, int, int and devices
+        The task's id; its index, None for one of ``left_out``; its node, None for none; its devices as the answer has
+        them, for `place_again`.
 
     Raises
     ------
@@ -148,7 +149,7 @@ def replay(
         If the answer does not belong to the problem.
     """
     if problem.tasks and "placements" not in result and "nodeId" in result:
-        result = {"placements": [{"taskId": problem.tasks[0].id, "nodeId": result["nodeId"]}]}
+        result = {"placements": [{**result, "taskId": problem.tasks[0].id}]}
     placements = result.get("placements")
     if not isinstance(placements, Sequence) or isinstance(placements, str):
         raise InvalidDataError([Fault("result.placements", "required, but absent")])
@@ -163,13 +164,36 @@ def replay(
             if name not in others:
                 raise InvalidDataError([Fault(f"{path}.taskId", "names no task of data.tasks, or one named before")])
             others.discard(name)
-            yield name, None, None
+            yield name, None, None, None
             continue
-        yield name, task, _node_of(nodes, item, path)
+        yield name, task, _node_of(nodes, item, path), item.get("devices")
     if index or others:
         missing = next(iter(index or others))
         count = len(index) + len(others)
         raise InvalidDataError([Fault("result.placements", f"{count} tasks are not in it, such as {missing!r}")])
+
+
+def place_again(state: State, task: int, node: int, devices: Any) -> None:
+    """Place a task as an answer says.
+
+    Raises
+    ------
+    InvalidDataError
+        If the devices are none that the task could have there.
+    """
+    problem = state.problem
+    task_class = problem.classes[problem.class_of[task]]
+    if devices is not None:
+        counts = []
+        for ledger in state.ledgers:
+            counts += [int(ledger.pool.counts[node])] * ledger.pool.needed(task_class.requests[ledger.pool.resource])
+        known = isinstance(devices, Sequence) and len(devices) == len(counts)
+        if not known or not all(
+            isinstance(device, int) and 0 <= device < count for device, count in zip(devices, counts, strict=True)
+        ):
+            where = f"task {problem.tasks[task].id!r} cannot have these devices on node {problem.nodes[node].id}"
+            raise InvalidDataError([Fault("result.placements", where)])
+    state.place(task_class, node, devices)
 
 
 def _node_of(nodes: Mapping[str, int], item: Mapping[str, Any], path: str) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 from engine_ops.api.faults import Fault, InvalidDataError
 from engine_ops.api.quantity import format_bytes, format_cpu
 from engine_ops.engine.contract import Explanation
-from engine_ops.engine.scheduling.explain import NONE, replay
+from engine_ops.engine.scheduling.explain import NONE, place_again, replay
 from engine_ops.engine.scheduling.model import Strategy
 from engine_ops.engine.scheduling.preferences import preference_parts
 from engine_ops.engine.scheduling.problem import Problem, TaskClass
@@ -54,13 +54,13 @@ def explain_task(
         If the answer does not belong to the problem, or has no such task.
     """
     problem = state.problem
-    for name, task, node in replay(problem, result, left_out):
+    for name, task, node, devices in replay(problem, result, left_out):
         if name == task_id:
             if task is None:
                 return Explanation(f"task {name}: no node", ("TASK", "REASON"), [(name, (left_out or {})[name])])
             return _explain_turn(state, strategy, task, node)
         if task is not None and node is not None:
-            state.place(problem.classes[problem.class_of[task]], node)
+            place_again(state, task, node, devices)
     raise InvalidDataError([Fault("task", f"{task_id!r} is no task of the answer")])
 
 
@@ -163,14 +163,14 @@ def explain_node(
     before = [int(problem.capacity[r, here]) - int(state.free[r][here]) for r in range(len(problem.resources))]
     placed: dict[int, list[str]] = {}
     unplaced: dict[int, list[str]] = {}
-    for name, task, node in replay(problem, result, left_out):
+    for name, task, node, devices in replay(problem, result, left_out):
         if task is None:
             continue
         number = problem.class_of[task]
         if node is None:
             unplaced.setdefault(number, []).append(name)
             continue
-        state.place(problem.classes[number], node)
+        place_again(state, task, node, devices)
         if node == here:
             placed.setdefault(number, []).append(name)
     shown = [r for r in range(len(problem.resources)) if r < 2 or problem.capacity[r, here] > 0 or before[r] > 0]

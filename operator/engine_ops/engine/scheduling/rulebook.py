@@ -137,8 +137,8 @@ class Rulebook:
     Attributes
     ----------
     rules
-        One for each index of rules. Those of fixed tasks alone say nothing of where such tasks may go, only what they
-        mean to others.
+        One for each index of rules. Those of fixed tasks alone say what they mean to others, and which nodes their own
+        selectors admit, but not which nodes others leave to them.
     index
         The nodes by label and taint.
     """
@@ -159,9 +159,8 @@ class Rulebook:
         self._told_port: dict[Port, list[tuple[_Tally, float]]] = {}
         self._asked_avoiding: dict[int, list[Presence]] = {}
         self._asked_company: dict[int, list[Counts]] = {}
-        nowhere = np.zeros(self.index.size, bool)
         self.rules = [
-            self._asker(i, rules, item) if i in asking else Rule(rules, nowhere, None, None)
+            self._asker(i, rules, item) if i in asking else Rule(rules, self._static_of(rules)[0], None, None)
             for i, (rules, item) in enumerate(zip(written, terms, strict=True))
         ]
         for rule, item in zip(self.rules, terms, strict=True):

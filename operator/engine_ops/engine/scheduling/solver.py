@@ -8,6 +8,7 @@ from typing import Any
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.contract import Answer, Budget, Explanation, Report
 from engine_ops.engine.scheduling.checks import load
+from engine_ops.engine.scheduling.devices import with_devices
 from engine_ops.engine.scheduling.explain import explain_many, explain_one
 from engine_ops.engine.scheduling.explain_detail import explain_node, explain_task
 from engine_ops.engine.scheduling.model import SchedulingData, Strategy
@@ -38,7 +39,8 @@ class SchedulingSolver:
 
         ``result`` is ``{nodeId, estimatedLoadAfter: {cpu, memory}}`` or ``{nodeId: null, reason}`` for ``data.task``,
         and ``{placements, placedCount, unplacedCount, algorithm}`` for ``data.tasks``, where ``placements`` are in the
-        order in which the tasks were placed. Amounts are cores and bytes, or percent where nodes have no capacity.
+        order in which the tasks were placed. ``devices`` beside a ``nodeId`` are the numbers of the shared devices
+        taken. Amounts are cores and bytes, or percent where nodes have no capacity.
         ``score`` is the share of tasks placed times the mean score that the strategy gave each placement.
         """
         state, strategy, single = _prepare(data, constraints)
@@ -86,7 +88,7 @@ def first_placement(state: State, strategy: Strategy) -> Placement:
 def _prepare(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[State, Strategy, bool]:
     model: SchedulingData
     model, chosen = load(data, constraints)
-    problem = build(model, data)
+    problem = with_devices(build(model, data), chosen.shared_devices, model.nodes)
     return State(problem, Rulebook(problem)), chosen.strategy, model.task is not None
 
 
@@ -109,7 +111,7 @@ def single_answer(state: State, placement: Placement) -> Answer:
         name: problem.amount(i, int(problem.capacity[i, node] - state.free[i][node]))
         for i, name in enumerate(("cpu", "memory"))
     }
-    result = {"nodeId": problem.nodes[node].id, "estimatedLoadAfter": after}
+    result = {"nodeId": problem.nodes[node].id, "estimatedLoadAfter": after, **_devices(placement, 0)}
     return Answer(
         result=result,
         algorithm=ALGORITHM,
@@ -130,14 +132,20 @@ def _each_node(state: State) -> str:
 
 
 def placements_of(problem: Problem, placement: Placement) -> list[dict[str, Any]]:
-    """Return ``{taskId, nodeId | reason}`` of each task, in the order in which they were placed."""
+    """Return ``{taskId, nodeId | reason, devices?}`` of each task, in the order in which they were placed."""
     names = [node.id for node in problem.nodes]
     return [
-        {"taskId": problem.tasks[task].id, "nodeId": names[placement.nodes[task]]}
+        {"taskId": problem.tasks[task].id, "nodeId": names[placement.nodes[task]], **_devices(placement, task)}
         if placement.nodes[task] >= 0
         else {"taskId": problem.tasks[task].id, "reason": placement.reasons[task]}
         for task in placement.order
     ]
+
+
+def _devices(placement: Placement, task: int) -> dict[str, list[int]]:
+    """Return which devices of its node a task takes, by their numbers; nothing for a task that takes none."""
+    taken = placement.devices.get(task)
+    return {"devices": list(taken)} if taken else {}
 
 
 def name_unplaced(unplaced: Sequence[tuple[str, str]]) -> str:
