@@ -217,7 +217,7 @@ def clusters(draw: st.DrawFn) -> tuple[ClusterSnapshot, ClusterSelection]:
     return cluster(nodes, pods), chosen
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(clusters(), st.integers(0, 3))
 def test_what_holds_for_every_answer(question: tuple[ClusterSnapshot, ClusterSelection], seed: int) -> None:
     snapshot, chosen = question
@@ -231,7 +231,7 @@ def test_what_holds_for_every_answer(question: tuple[ClusterSnapshot, ClusterSel
     assert values == sorted(values, reverse=True)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(clusters())
 def test_no_repacking_beats_the_bound(question: tuple[ClusterSnapshot, ClusterSelection]) -> None:
     snapshot, chosen = question
@@ -320,6 +320,15 @@ def test_nothing_comes_to_a_cordoned_node_but_its_own_may_stay() -> None:
     answer = solve(snapshot)
     assert where(answer) == homes(snapshot)
     assert answer.result["nodeCount"] == 2
+
+
+def test_nothing_comes_to_a_cordoned_node_though_it_tolerates_that() -> None:
+    of = kind(rules={"tolerations": [{"operator": "Exists"}]})
+    snapshot = cluster([node("a"), node("b", unschedulable=True)], [pod("1", "a", of), pod("2", "b", of)])
+    answer = solve(snapshot)
+    assert answer.result["emptyNodes"] == ["b"]
+    found = RepackingSolver(snapshot, selection()).explain_task({}, {}, answer.result, "shop/1")
+    assert ("b", "no", "no", "cordoned: tolerated, but nothing is moved there") in found.rows
 
 
 def test_a_cordoned_node_is_emptied_where_it_can_be() -> None:

@@ -34,6 +34,7 @@ class Arrangement:
         self.sizes = question.class_sizes().tolist()
         """Of each class; see `RepackQuestion.class_sizes`."""
         self.home = list(question.home)
+        self._receivers = question.receivers()
         self.node_of: list[int] = []
         self.tasks_on: list[set[int]] = []
         """The tasks on each node."""
@@ -95,8 +96,8 @@ class Arrangement:
         self.used[node] = True
 
     def feasible(self, task: int) -> BoolArray:
-        """Return the nodes that can take a task that is nowhere; its home only if the filters allow that, too."""
-        return self.state.feasible(self._classes[self.class_of[task]])
+        """Return the nodes that can take a task that is nowhere; its home only on the same terms."""
+        return self.state.feasible(self._classes[self.class_of[task]]) & self._receivers
 
     def has_room(self, task: int, node: int) -> bool:
         """Whether a node has what a task asks for, whatever the rules say."""

@@ -114,7 +114,7 @@ def explain_one_node(context: RepackContext, state: State, result: Mapping[str, 
     if closed is not None and closed[node]:
         notes.append("The request leaves this node out: its pods stay, and no others come.")
     elif snapshot.nodes[node].unschedulable:
-        notes.append("The node is cordoned: only pods that tolerate that may come.")
+        notes.append("The node is cordoned: nothing is moved there.")
     if question.held[node]:
         notes.append("It is in use in any case, for a pod that stays.")
     del state
@@ -155,6 +155,9 @@ def explain_one_task(context: RepackContext, state: State, result: Mapping[str, 
     task_class = cluster.problem.classes[cluster.problem.class_of[task]]
     feasible = state.feasible(task_class)
     reasons = reasons_by_node(state, task_class)
+    for node in (feasible & ~question.receivers()).nonzero()[0].tolist():
+        feasible[node] = False
+        reasons[node] = ["cordoned: tolerated, but nothing is moved there"]
     home, there = question.home[task], node_of[task]
     rows = [
         _task_row(names[node], node, feasible, after, reasons[node], home=home, there=there)

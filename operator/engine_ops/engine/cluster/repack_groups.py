@@ -104,12 +104,13 @@ def group_tasks(question: RepackQuestion, state: State, excluded: Sequence[Exclu
     mask: list[int] = []
     broken: dict[int, int] = {}
     marks = [tuple(int(number in e.classes) for e in excluded) for number in range(len(problem.classes))]
+    receivers = question.receivers()
     of_task: list[int] = []
     for task, number in enumerate(problem.class_of):
         task_class = problem.classes[number]
         row = of_rule.get(task_class.rules)
         if row is None:
-            nodes = state.rule_of(task_class).static
+            nodes = state.rule_of(task_class).static & receivers
             row = static.setdefault(nodes.tobytes(), len(masks))
             if row == len(masks):
                 masks.append(nodes)

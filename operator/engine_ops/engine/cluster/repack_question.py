@@ -30,6 +30,11 @@ class RepackQuestion:
     home: Sequence[int]
     held: BoolArray
 
+    def receivers(self) -> BoolArray:
+        """Return the nodes that may take pods: a cordoned one is on its way out, even for pods that tolerate that."""
+        nodes = self.problem.nodes
+        return ~np.fromiter((node.unschedulable for node in nodes), bool, len(nodes))
+
     def in_use(self, node_of: Sequence[int]) -> BoolArray:
         """Return the nodes that are in use when each task is on the given node."""
         used = self.held.copy()

@@ -13,6 +13,8 @@ _NOISE = 0.3
 _MOST_HELPERS = 5
 _PATIENCE = 40
 """Attempts at one node without anything leaving it."""
+_HOMEWARD = 0.5
+"""How often a task goes home where it could, so that fewer move in the end."""
 _MOST_TRADED = 3
 _TRADES = 0.1
 """The share of steps that open an empty node in place of a smaller one."""
@@ -119,7 +121,9 @@ class Emptying:
         for place in np.argsort(-keys, kind="stable").tolist():
             task = tasks[place]
             feasible = arrangement.feasible(task)
-            chosen = arrangement.best(feasible & targets, noise)
+            home = arrangement.home[task]
+            homeward = targets[home] and feasible[home] and random.random() < _HOMEWARD
+            chosen = home if homeward else arrangement.best(feasible & targets, noise)
             if chosen == NOWHERE:
                 spare -= arrangement.sizes[arrangement.class_of[task]]
                 if spare < 0 or not (feasible[node] or arrangement.may_stay_home(task, node)):
