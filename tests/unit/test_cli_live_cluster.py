@@ -104,6 +104,7 @@ def test_running_pods_are_repacked_without_a_manifest(cluster: Path) -> None:
     result = engine_ops("solve", "--dump", cluster, "--type", "resource")
     assert result.exit_code == 0, result.stderr
     assert "fewer-nodes: 3 nodes, 2 in use now, 1 after repacking; at least 1 are needed" in result.stdout
+    assert "nodes in use: 1 x 4 cpu, 16Gi\n" in result.stdout
     assert "empty nodes: " in result.stdout
     assert "moves: 1 pod\n" in result.stdout
 

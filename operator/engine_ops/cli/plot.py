@@ -23,6 +23,8 @@ FEW: Final = 5
 """So many names have room side by side."""
 MAX_NAME: Final = 30
 """Longer names of nodes are cut."""
+LONG_HEADLINE: Final = 75
+"""Longer ones are written smaller: beside them stands the legend."""
 MAX_TYPES: Final = 8
 """Node types with a colour of their own; the others share one."""
 INSTALL: Final = "--plot needs matplotlib: install it with `pip install 'engine-ops[plot]'`"
@@ -108,7 +110,8 @@ def _draw(figure: Any, picture: Picture) -> None:
     if not named:
         before, after = _by_fill(before), _by_fill(after)
     colours = _colours(before)
-    figure.suptitle(_plain(picture.headline), fontsize=13, fontweight="bold", x=0.01, ha="left")
+    size = 13 if len(picture.headline) <= LONG_HEADLINE else 10
+    figure.suptitle(_plain(picture.headline), fontsize=size, fontweight="bold", x=0.01, ha="left")
     upper, lower = figure.subplots(2, 1, sharex=True, sharey=True)
     for axes, title, nodes in ((upper, "before", before), (lower, "after", after)):
         _panel(axes, nodes, colours)
@@ -196,7 +199,9 @@ def _legend(picture: Picture, colours: Mapping[str, str]) -> list[Any]:
 
     counts = collections.Counter(node.type for node in picture.before)
     own = [name for name in sorted(counts) if colours[name] != _GREY]
-    handles = [Patch(color=colours[name], label=f"{_plain(name)} ({counts[name]:,})") for name in own]
+    handles = [
+        Patch(color=colours[name], label=f"{_plain(shorten(name, MAX_NAME))} ({counts[name]:,})") for name in own
+    ]
     rest = sum(count for name, count in counts.items() if colours[name] == _GREY)
     if rest:
         handles.append(Patch(color=_GREY, label=f"{_OTHER} ({rest:,})"))

@@ -64,15 +64,20 @@ def _short(answered: Answered) -> list[str]:
 
 def _resource(result: Mapping[str, Any]) -> Iterator[str]:
     types = Counter(node["type"] for node in result["nodes"] if "type" in node)
-    if types:
-        yield "nodes: " + ", ".join(f"{count} {name}" for name, count in types.items())
     if "currentNodeCount" in result:
-        yield from _repacking(result)
+        yield from _repacking(result, types)
+    elif types:
+        yield "nodes: " + ", ".join(f"{count} {name}" for name, count in types.items())
     for item in result["unplacedItems"]:
         yield f"not placed: {item['count']} {item['id']}: {item['reason']}"
 
 
-def _repacking(result: Mapping[str, Any]) -> Iterator[str]:
+def _repacking(result: Mapping[str, Any], types: Counter[str]) -> Iterator[str]:
+    if types:
+        # Names of types that are sizes have commas.
+        listed = "; ".join(f"{count:,} x {name}" for name, count in types.most_common(MAX_NAMES))
+        more = len(types) - MAX_NAMES
+        yield f"nodes in use: {listed}" + (f"; and {more} more types" if more > 0 else "")
     moves = result.get("moves")
     if moves is not None:
         count = moves if isinstance(moves, int) else len(moves)
