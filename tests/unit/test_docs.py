@@ -18,14 +18,16 @@ import click
 import msgspec
 import pytest
 import yaml
+from demo_cluster import demo_input, demo_selection, demo_snapshot
 from pydantic import ValidationError
-from small_cluster import small_cluster
 
 from engine_ops.api.optimizationrequest import OptimizationRequest, OptimizationRequestSpec
 from engine_ops.api.optimizerplugin import OptimizerPlugin
 from engine_ops.api.reasons import Reason
+from engine_ops.cli.fills import picture_of
 from engine_ops.cli.main import main
 from engine_ops.controllers.solving import task_for
+from engine_ops.engine.cluster.solvers import cluster_solver_for
 from engine_ops.engine.solvers import solver_for
 from engine_ops.workers.documents import read_json_or_yaml
 from engine_ops.workers.messages import Failed, Outcome, SolveTask
@@ -98,7 +100,7 @@ class Sample:
         if spec.config_map_key_ref is not None:
             data = self.config_map_key(spec.config_map_key_ref.name, spec.config_map_key_ref.key)
         elif spec.cluster is not None:
-            cluster = small_cluster(spec)
+            cluster = demo_input(spec)
         spec = spec.model_copy(update={"search_seconds": min(spec.search_seconds, 1), "plugin": None})
         task = task_for(spec, data, task_id=str(self), cluster=cluster, inline_limit_bytes=2**25)
         return msgspec.structs.replace(task, data_path="spec.data")
@@ -189,8 +191,16 @@ def true_lines(sample: Sample) -> Iterator[str]:
         yield "no answer to explain"
         return
     data = read_json_or_yaml(task.data, "data")
-    result = msgspec.json.decode(outcome.result)
-    yield solver_for(task.type).explain(data, msgspec.json.decode(task.constraints), result).title
+    constraints, result = msgspec.json.decode(task.constraints), msgspec.json.decode(outcome.result)
+    if not task.cluster:
+        yield solver_for(task.type).explain(data, constraints, result).title
+        return
+    spec = OptimizationRequestSpec.model_validate(sample.manifest["spec"])
+    solver: Any = cluster_solver_for(task.type, demo_snapshot(), demo_selection(spec))
+    yield solver.explain(data, constraints, result).title
+    yield picture_of(demo_snapshot(), result, {}).headline
+    for placement in result.get("placements", ()):
+        yield solver.explain_task(data, constraints, result, placement["taskId"]).title
 
 
 PYTHON_BLOCKS = [block for block in BLOCKS if block.language == "python"]
