@@ -103,7 +103,7 @@ def movable(problem: ClusterProblem) -> list[str]:
 
 
 def refused(found: ClusterProblem, node_of: list[int]) -> list[str]:
-    """The moved tasks that the filters would not take where they are, all others in place."""
+    """The moved tasks that may not be where they are, all others in place: for a filter, or because it is cordoned."""
     problem = found.problem
     state = State(problem, Rulebook(problem))
     for number, place in zip(problem.class_of, node_of, strict=True):
@@ -114,7 +114,7 @@ def refused(found: ClusterProblem, node_of: list[int]) -> list[str]:
             continue
         task_class = problem.classes[problem.class_of[task]]
         state.remove(task_class, place)
-        if not state.feasible(task_class)[place]:
+        if not state.feasible(task_class)[place] or problem.nodes[place].unschedulable:
             wrong.append(problem.tasks[task].id)
         state.place(task_class, place)
     return wrong
