@@ -20,7 +20,8 @@ from engine_ops.engine.contract import Budget, ignore_report
 from engine_ops.engine.scheduling.rulebook import Rulebook
 from engine_ops.engine.scheduling.state import State
 from engine_ops.engine.units import base_amount
-from lib.random_clusters import Cluster, Document, is_pending, pod_id
+from lib.random_clusters import Cluster, is_pending, pod_id
+from lib.random_rules import Document
 from lib.scheduler_oracle import SchedulerOracle, Verdict
 
 NOT_MODELLED: Final = "not modelled: "
