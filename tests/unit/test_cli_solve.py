@@ -426,7 +426,8 @@ def _with(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         (
             _with(lambda d: d["spec"].update(dataFrom=FROM)),
             [
-                "document 1 (a): spec: exactly one of data and dataFrom must be set, or data with the tasks beside dataFrom.cluster"
+                "document 1 (a): spec: exactly one of data and dataFrom must be set, "
+                "or data with the tasks beside dataFrom.cluster"
             ],
         ),
         (

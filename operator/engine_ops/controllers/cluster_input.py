@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from engine_ops.api.cluster_source import ClusterSource
-from engine_ops.engine.cluster.digest import digest
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection, WorkloadPods
 
@@ -41,6 +40,8 @@ class ClusterInput:
         data: Mapping[str, Any] | None = None,
     ) -> ClusterInput:
         """Return the input for a snapshot, a selection and the tasks that the request gives itself."""
+        from engine_ops.engine.cluster.digest import digest  # loads numpy, which inline requests need not wait for
+
         return cls(
             snapshot=msgspec.msgpack.encode(snapshot),
             selection=msgspec.json.encode(selection.to_manifest()),

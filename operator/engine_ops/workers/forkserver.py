@@ -87,7 +87,10 @@ class ForkServer:
                 self._reap()
             if self._sock.fileno() not in ready:
                 continue
-            packet, fds, _, _ = socket.recv_fds(self._sock, control.MAX_PACKET_BYTES, 1)
+            try:
+                packet, fds, _, _ = socket.recv_fds(self._sock, control.MAX_PACKET_BYTES, 1)
+            except ConnectionResetError:  # the parent ended before it had read all that we told it
+                return
             if not packet:
                 return
             command = control.COMMANDS.decode(packet)

@@ -16,6 +16,7 @@ from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection
+from engine_ops.engine.cluster.solvers import CLUSTER_TYPES, cluster_solver_for
 from engine_ops.engine.contract import Answer, Budget, Solver
 from engine_ops.engine.solvers import TYPES, solver_for
 from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
@@ -39,6 +40,9 @@ def load_solvers() -> None:
     """Load every solver, so that workers forked afterwards have them."""
     for request_type in TYPES:
         solver_for(request_type)
+    nothing = ClusterSnapshot([], [], [])
+    for request_type in CLUSTER_TYPES:
+        cluster_solver_for(request_type, nothing, ClusterSelection())
 
 
 def ignore_improved(_encode: Callable[[], Solved | None]) -> None:
@@ -102,8 +106,6 @@ def _solve(task: SolveTask, improved: Improved, started: float) -> Answer:
 def _solver(task: SolveTask) -> Solver:
     if not task.cluster:
         return solver_for(task.type)
-    from engine_ops.engine.cluster.solvers import cluster_solver_for
-
     snapshot = msgspec.msgpack.decode(task.cluster, type=ClusterSnapshot)
     selection = ClusterSelection.model_validate_json(task.selection)
     return cluster_solver_for(task.type, snapshot, selection)

@@ -14,6 +14,9 @@ _HOMES = {
     "resource": ("engine_ops.engine.cluster.repacking", "RepackingSolver"),
 }
 
+CLUSTER_TYPES = tuple(_HOMES)
+"""The types of request that can be about a live cluster."""
+
 
 def cluster_solver_for(request_type: str, snapshot: ClusterSnapshot, selection: ClusterSelection) -> Solver:
     """Return the solver of a type for a cluster, importing it on first use.
