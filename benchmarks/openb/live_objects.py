@@ -1,7 +1,7 @@
 """From the recorded cluster to nodes and pods of the API server.
 
-kube-scheduler knows an extended resource as one sum a node: what a node has of GPUs is offered as thousandths, and which
-of its GPUs a pod gets is beyond kube-scheduler.
+kube-scheduler knows an extended resource as one sum a node. What a node has of GPUs is offered as thousandths of them;
+which of its GPUs a pod gets is beyond kube-scheduler.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def node_body(node: TraceNode) -> dict[str, Any]:
     )
 
 
-def pod_body(pod: TracePod) -> dict[str, Any]:
-    """Return the v1.Pod, on no node; allowed GPU models are its node affinity."""
+def pod_body(pod: TracePod, node: str | None = None) -> dict[str, Any]:
+    """Return the v1.Pod, on a node if one is given; allowed GPU models are its node affinity."""
     requests = {"cpu": f"{pod.cpu_milli}m", "memory": f"{pod.memory_mib}Mi"}
     limits = {}
     if pod.gpu_milli_total:
@@ -44,6 +44,8 @@ def pod_body(pod: TracePod) -> dict[str, Any]:
         limits = {GPU_RESOURCE: str(pod.gpu_milli_total)}
     container = {"name": "main", "image": "openb", "resources": {"requests": {**requests, **limits}, "limits": limits}}
     spec: dict[str, Any] = {"containers": [container], "terminationGracePeriodSeconds": 0}
+    if node is not None:
+        spec["nodeName"] = node
     if pod.models:
         expression = {"key": MODEL_LABEL, "operator": "In", "values": sorted(pod.models)}
         terms = [{"matchExpressions": [expression]}]
