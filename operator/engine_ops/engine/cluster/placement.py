@@ -12,6 +12,7 @@ from engine_ops.engine.cluster.placement_tasks import given_tasks, workload_task
 from engine_ops.engine.cluster.problem import ClusterProblem, placement_problem
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection
+from engine_ops.engine.collecting import collection_paused
 from engine_ops.engine.contract import Answer, Budget, Explanation, Report
 from engine_ops.engine.scheduling.checks import load_given
 from engine_ops.engine.scheduling.devices import with_devices
@@ -153,6 +154,10 @@ class ClusterPlacementSolver:
         return explain_node(question.state, result, node_id, held, question.left_out)
 
     def _question(self, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> _Question:
+        with collection_paused():
+            return self._ask(data, constraints)
+
+    def _ask(self, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> _Question:
         tasks, chosen = load_given(data, constraints)
         workload = self._selection.workload
         if workload is not None and tasks:

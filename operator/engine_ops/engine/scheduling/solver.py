@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine_ops.api.reasons import Reason
+from engine_ops.engine.collecting import collection_paused
 from engine_ops.engine.contract import Answer, Budget, Explanation, Report
 from engine_ops.engine.scheduling.checks import load
 from engine_ops.engine.scheduling.devices import with_devices
@@ -87,9 +88,10 @@ def first_placement(state: State, strategy: Strategy) -> Placement:
 
 def _prepare(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[State, Strategy, bool]:
     model: SchedulingData
-    model, chosen = load(data, constraints)
-    problem = with_devices(build(model, data), chosen.shared_devices, model.nodes)
-    return State(problem, Rulebook(problem)), chosen.strategy, model.task is not None
+    with collection_paused():
+        model, chosen = load(data, constraints)
+        problem = with_devices(build(model, data), chosen.shared_devices, model.nodes)
+        return State(problem, Rulebook(problem)), chosen.strategy, model.task is not None
 
 
 def single_answer(state: State, placement: Placement) -> Answer:
