@@ -150,8 +150,9 @@ class State:
             The devices that it took; empty for a task without.
         """
         taken: Devices = ()
-        for ledger, units, own in self._shares(task_class, devices):
-            taken += ledger.place(node, units, own)
+        if self.ledgers:
+            for ledger, units, own in self._shares(task_class, devices):
+                taken += ledger.place(node, units, own)
         self._take(task_class, node)
         self.placed += 1
         self._share_again(node)
@@ -174,8 +175,9 @@ class State:
             The devices that are free again.
         """
         taken: Devices = ()
-        for ledger, units, own in self._shares(task_class, devices):
-            taken += ledger.remove(node, units, own)
+        if self.ledgers:
+            for ledger, units, own in self._shares(task_class, devices):
+                taken += ledger.remove(node, units, own)
         for resource, units in task_class.needs:
             self.free[resource][node] += units
         self.places[node] += 1
@@ -331,11 +333,11 @@ class State:
         if self._fitted is None:
             return
         task_class, strategy = self._fitted
-        self._room[node] = (
-            self.places[node] >= 1
-            and all(self.free[resource][node] >= units for resource, units in task_class.needs)
-            and all(ledger.fits_on(node, units) for ledger, units, _ in self._shares(task_class, None))
+        self._room[node] = self.places[node] >= 1 and all(
+            self.free[resource][node] >= units for resource, units in task_class.needs
         )
+        if self.ledgers:
+            self._room[node] &= all(ledger.fits_on(node, units) for ledger, units, _ in self._shares(task_class, None))
         if strategy == FRAGMENTATION_AWARE:
             return
         # The same arithmetic as over all nodes, number by number: the same result to the last bit.
