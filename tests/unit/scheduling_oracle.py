@@ -111,11 +111,19 @@ class Oracle:
 
     def near_enough(self, term: dict[str, Any], owner: dict[str, Any], task: dict[str, Any]) -> bool:
         """Whether the task is one of those that the owner's term chooses."""
+        return self._near(term, owner, task, self.namespaces.get(namespace_of(task), {}))
+
+    def seeks(self, term: dict[str, Any], owner: dict[str, Any], task: dict[str, Any]) -> bool:
+        """The same for an owner to be placed: kube-scheduler 1.36 holds its namespaceSelector against no labels too."""
+        return self.near_enough(term, owner, task) or self._near(term, owner, task, {})
+
+    @staticmethod
+    def _near(term: dict[str, Any], owner: dict[str, Any], task: dict[str, Any], labels: dict[str, str]) -> bool:
         namespace, wanted = namespace_of(task), term.get("namespaceSelector")
         if not term.get("namespaces") and wanted is None:
             there = namespace == namespace_of(owner)
         else:
-            there = namespace in term.get("namespaces", []) or chooses(wanted, self.namespaces.get(namespace, {}))
+            there = namespace in term.get("namespaces", []) or chooses(wanted, labels)
         return there and chooses(merged_selector(term, owner), task.get("labels", {}))
 
     def place(self, task: dict[str, Any], node: dict[str, Any]) -> None:
@@ -200,19 +208,17 @@ class Oracle:
         if near:
             if any(term["topologyKey"] not in labels for term in near):
                 return "node(s) didn't match pod affinity rules"
-            friends = [
-                where for placed, where in self.placed if all(self.near_enough(term, task, placed) for term in near)
-            ]
+            friends = [where for placed, where in self.placed if all(self.seeks(term, task, placed) for term in near)]
             found = all(
                 any(where.get("labels", {}).get(t["topologyKey"]) == labels[t["topologyKey"]] for where in friends)
                 for t in near
             )
             known = any(t["topologyKey"] in where.get("labels", {}) for where in friends for t in near)
-            first = not known and all(self.near_enough(term, task, task) for term in near)
+            first = not known and all(self.seeks(term, task, task) for term in near)
             if not found and not first:
                 return "node(s) didn't match pod affinity rules"
         if any(
-            self._together(t, node, where) and self.near_enough(t, task, placed)
+            self._together(t, node, where) and self.seeks(t, task, placed)
             for t in terms(task, "podAntiAffinity")
             for placed, where in self.placed
         ):

@@ -96,6 +96,17 @@ def test_anti_affinity_is_about_its_namespaces(term: dict[str, Any], kept_away_f
         assert told(existing) == {f"{namespace}/new": away if namespace in kept_away_from else "a"}
 
 
+def test_a_selector_that_no_labels_satisfy_finds_pods_in_every_namespace() -> None:
+    # As kube-scheduler 1.36 has it for the pod to be placed, and not for pods that are there.
+    term = {
+        "labelSelector": WEB,
+        "namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["y"]}]},
+    }
+    hermit, other = kind(written=anti(**term), app="hermit"), kind("blue")
+    assert not solve(cluster(pod("there", "a", other), pod("new", "", hermit), nodes=[node("a")])).complete
+    assert solve(cluster(pod("there", "a", hermit), pod("new", "", other), nodes=[node("a")])).complete
+
+
 def test_affinity_finds_pods_of_other_namespaces() -> None:
     term = {"labelSelector": WEB, "namespaces": ["blue"]}
     there = pod("there", "b", kind("blue"))

@@ -14,6 +14,7 @@ from engine_ops.engine.cluster.records import ClusterSnapshot, HostPort, NodeRec
 from engine_ops.engine.cluster.selecting import parse_field_selector
 from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.engine.scheduling.problem import Port
+from engine_ops.engine.scheduling.rulebook import Rulebook
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -135,6 +136,35 @@ def test_rules_that_cannot_be_read_make_a_pod_not_modelled() -> None:
     found = placement_problem(snapshot([pod("odd", of=odd)]), select())
     assert [item.reason for item in found.unmodelled] == ["not modelled: affinity"]
     assert read_rules(odd.rules).node_selector == {"disk": "ssd"}
+
+
+def test_parts_of_an_affinity_are_read_by_themselves() -> None:
+    anti = {REQUIRED: [{"topologyKey": "host"}]}
+    prefer = [{"weight": 1, "preference": {"matchExpressions": [{"key": "k", "operator": "Gt", "values": ["x"]}]}}]
+    written = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": prefer}, "podAntiAffinity": anti}
+    rules = read_rules(json.dumps({"affinity": written}))
+    assert rules.unread == ("affinity",)
+    assert rules.affinity is not None
+    assert rules.affinity.pod_anti_affinity is not None
+    for odd in (7, {"nodeAffinity": 7}, {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [7]}}}):
+        assert read_rules(json.dumps({"affinity": odd})).unread == ("affinity",)
+
+
+def test_terms_that_kube_scheduler_cannot_parse_choose_no_node() -> None:
+    def placed_by(*terms: dict[str, Any]) -> list[bool]:
+        alternatives = [{"matchExpressions": [term]} for term in terms]
+        written = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": alternatives}}}}
+        there = [node("a", labels={"n": "5"}), node("b")]
+        found = placement_problem(snapshot([pod("x", of=kind(rules=json.dumps(written)))], there), select())
+        assert found.unmodelled == []
+        admitted: list[bool] = Rulebook(found.problem).rules[0].static.tolist()
+        return admitted
+
+    no_number = {"key": "n", "operator": "Lt", "values": ["x"]}
+    no_label = {"key": "n", "operator": "NotIn", "values": ["in valid"]}
+    assert placed_by(no_number) == [False, False]
+    assert placed_by(no_label) == [False, False]
+    assert placed_by(no_number, {"key": "n", "operator": "Gt", "values": ["4"]}) == [True, False]
 
 
 def test_fields_of_a_newer_api_are_left_out_at_any_depth() -> None:

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import pydantic
 
-from engine_ops.engine.scheduling.rules import Affinity, Labels, Toleration, TopologySpreadConstraint
+from engine_ops.engine.scheduling.rules import (
+    Affinity,
+    Labels,
+    NodeAffinity,
+    PodAffinity,
+    Toleration,
+    TopologySpreadConstraint,
+    parse_int,
+)
 
 _T = TypeVar("_T")
 _MAX_UNKNOWN_FIELDS_ROUNDS = 4
 """A field inside an unknown one shows only after that has gone."""
+
+_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 _SELECTOR = pydantic.TypeAdapter(Labels)
 _TOLERATIONS = pydantic.TypeAdapter(tuple[Toleration, ...])
@@ -62,14 +73,60 @@ def read_rules(text: str) -> LiveRules:
             unread.append(name)
             return absent
 
-    affinity: Affinity | None = read("affinity", Affinity.model_validate, None)
+    affinity = _affinity(written.get("affinity"), unread)
     return LiveRules(
         node_selector=read("nodeSelector", _SELECTOR.validate_python, {}),
         affinity=affinity,
         tolerations=read("tolerations", _TOLERATIONS.validate_python, ()),
         topology_spread_constraints=read("topologySpreadConstraints", _SPREAD.validate_python, ()),
-        unread=tuple(sorted(unread)),
+        unread=tuple(sorted(set(unread))),
     )
+
+
+def _affinity(written: Any, unread: list[str]) -> Affinity | None:
+    """Read an affinity, each of its parts by itself: what keeps others away counts though the rest is unreadable."""
+    if written is None:
+        return None
+    parts: dict[str, Any] = {}
+    models: tuple[tuple[str, str, type[NodeAffinity | PodAffinity]], ...] = (
+        ("nodeAffinity", "node_affinity", NodeAffinity),
+        ("podAffinity", "pod_affinity", PodAffinity),
+        ("podAntiAffinity", "pod_anti_affinity", PodAffinity),
+    )
+    try:
+        for field, name, model in models:
+            if written.get(field) is not None:
+                if field == "nodeAffinity":
+                    _drop_terms_without_nodes(written[field])
+                try:
+                    parts[name] = _validate_known(model.model_validate, written[field])
+                except pydantic.ValidationError:
+                    unread.append("affinity")
+    except (AttributeError, TypeError):
+        # Some object in it is none.
+        unread.append("affinity")
+    return Affinity.model_validate(parts) if parts else None
+
+
+def _drop_terms_without_nodes(node_affinity: Any) -> None:
+    """Take out the alternatives of a required node affinity that kube-scheduler cannot parse: they choose no node.
+
+    The API server accepts any text as the limit of Gt and Lt, and kept label values in pods that it would refuse now.
+    See ``newNodeSelectorTerm`` and ``Match`` of ``k8s.io/component-helpers/scheduling/corev1/nodeaffinity``.
+    """
+    required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    terms = required.get("nodeSelectorTerms") if required is not None else None
+    if terms:
+        kept = [term for term in terms if all(_parses(item) for item in term.get("matchExpressions") or ())]
+        # An empty term chooses none.
+        required["nodeSelectorTerms"] = kept or [{}]
+
+
+def _parses(expression: Any) -> bool:
+    values: Sequence[str] = expression.get("values") or ()
+    if expression.get("operator") in {"Gt", "Lt"}:
+        return len(values) == 1 and parse_int(values[0]) is not None
+    return all(_LABEL_VALUE.fullmatch(value) for value in values)
 
 
 def _validate_known(validate: Callable[[Any], _T], value: Any) -> _T:

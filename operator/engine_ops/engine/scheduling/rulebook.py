@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,8 +25,25 @@ from engine_ops.engine.scheduling.selectors import (
 _HARD_AFFINITY_WEIGHT = 1.0
 """What a placed task's required affinity adds to the score of those it asks for: kube-scheduler's default."""
 
-_Term = tuple[Choice, str]
-"""Which tasks, and the key of the topology."""
+
+class _Term(NamedTuple):
+    """A term of (anti-)affinity.
+
+    Parameters
+    ----------
+    sought
+        Which placed tasks count for a task that has the term and is to be placed.
+    bound
+        To which new tasks it applies when a placed task has it.
+    key
+        Of the topology.
+    """
+
+    sought: Choice
+    bound: Choice
+    key: str
+
+
 _Tally = Presence | Counts | SpreadCounts
 _T = TypeVar("_T", bound=_Tally)
 
@@ -95,7 +112,8 @@ class _Terms:
         preferred: list[tuple[_Term, float]] = []
 
         def term_of(term: PodAffinityTerm) -> _Term:
-            return choice_of_term(term, task.labels, namespaces.of_term(term, task.namespace)), term.topology_key
+            bound = choice_of_term(term, task.labels, namespaces.of_term(term, task.namespace))
+            return _Term(Choice(bound.selector, namespaces.sought_by(term, task.namespace)), bound, term.topology_key)
 
         if task.affinity is not None:
             for side, required, sign in (
@@ -121,9 +139,9 @@ class _Terms:
         """Every selector in it."""
         yield from (choice.selector for choice, _ in self.hard_spread)
         yield from (choice.selector for choice, _ in self.soft_spread)
-        yield from (choice.selector for choice, _ in self.affinity)
-        yield from (choice.selector for choice, _ in self.anti_affinity)
-        yield from (choice.selector for (choice, _), _ in self.preferred)
+        yield from (term.bound.selector for term in self.affinity)
+        yield from (term.bound.selector for term in self.anti_affinity)
+        yield from (term.bound.selector for term, _ in self.preferred)
 
 
 class Rulebook:
@@ -191,10 +209,10 @@ class Rulebook:
         group = self._groups.group_of[number]
         self._add_spread(rule, terms, affine, group)
         self._add_affinity(rule, terms, group)
-        for choice, key in terms.anti_affinity:
+        for choice, _, key in terms.anti_affinity:
             make = partial(Presence, self._topology(key))
             rule.avoided.append(self._register(("near", choice, key), self._groups.chosen(choice), make))
-        for (choice, key), weight in terms.preferred:
+        for (choice, _, key), weight in terms.preferred:
             count = partial(Counts, self._topology(key))
             rule.company.append((self._register(("count", choice, key), self._groups.chosen(choice), count), weight))
         rule.ports = [self._taken(port) for port in _conflicting(task.ports)]
@@ -202,11 +220,11 @@ class Rulebook:
 
     def _ask_of_others(self, rule: Rule, terms: _Terms) -> None:
         """Compile what placed tasks want of those that come after them."""
-        for choice, key in terms.anti_affinity:
+        for _, choice, key in terms.anti_affinity:
             self._owned(rule, choice, key)
-        for choice, key in terms.affinity:
+        for _, choice, key in terms.affinity:
             self._wished(rule, choice, key, _HARD_AFFINITY_WEIGHT)
-        for (choice, key), weight in terms.preferred:
+        for (_, choice, key), weight in terms.preferred:
             self._wished(rule, choice, key, weight)
 
     def _static_of(self, task: Rules) -> tuple[BoolArray, FloatArray | None, FloatArray | None, BoolArray]:
@@ -249,9 +267,9 @@ class Rulebook:
     def _add_affinity(self, rule: Rule, terms: _Terms, group: int) -> None:
         if not terms.affinity:
             return
-        chosen = frozenset.intersection(*(self._groups.chosen(choice) for choice, _ in terms.affinity))
-        keys = list(dict.fromkeys(key for _, key in terms.affinity))
-        together = frozenset(choice for choice, _ in terms.affinity)
+        chosen = frozenset.intersection(*(self._groups.chosen(term.sought) for term in terms.affinity))
+        keys = list(dict.fromkeys(term.key for term in terms.affinity))
+        together = frozenset(term.sought for term in terms.affinity)
         presences = [
             self._register(("all", together, key), chosen, partial(Presence, self._topology(key))) for key in keys
         ]

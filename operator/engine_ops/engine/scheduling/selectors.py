@@ -151,6 +151,17 @@ class Namespaces:
         """Return the scope of one namespace."""
         return self._scope({namespace})
 
+    def sought_by(self, term: PodAffinityTerm, namespace: str) -> Scope:
+        """Return where a task in ``namespace`` that is to be placed looks for those that its own term chooses.
+
+        kube-scheduler 1.36 means to replace the term's ``namespaceSelector`` by the namespaces that it chooses, but
+        ``mergeAffinityTermNamespacesIfNotEmpty`` changes a copy: the selector stays, and is held against no labels at
+        all. One that no labels satisfy (NotIn, DoesNotExist) thus finds tasks in every namespace.
+        """
+        if term.namespace_selector is not None and matches(normalise(term.namespace_selector), {}):
+            return None
+        return self.of_term(term, namespace)
+
     def of_term(self, term: PodAffinityTerm, namespace: str) -> Scope:
         """Return the scope of a term of (anti-)affinity of a task in ``namespace``."""
         if term.namespace_selector is None:
