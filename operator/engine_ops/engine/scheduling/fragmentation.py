@@ -246,8 +246,9 @@ class FragmentationScores:
         self._changed.clear()
 
     def changed(self, node: int) -> None:
-        """Take note that a node has changed."""
-        self._changed.append(node)
+        """Take note that a node has changed; one without devices keeps its score."""
+        if self._ledger.pool.counts[node]:
+            self._changed.append(node)
 
     def scores(self, task_class: TaskClass, free: Sequence[IntArray], places: IntArray) -> FloatArray:
         """Return the score of each node; what has room is for others to say.
