@@ -121,6 +121,13 @@ def test_the_first_of_its_kind_may_go_anywhere_only_if_it_is_in_its_own_terms_na
     assert "affinity rules" in told(solve(cluster(pod("new", "", kind(written=elsewhere)))))["red/new"]
 
 
+def test_who_needs_company_is_tried_again_when_it_has_come() -> None:
+    follower = kind(app="db", written=near(labelSelector=WEB), priority=1)
+    answer = solve(cluster(pod("follower", "", follower), pod("leader", "", kind())))
+    assert list(told(answer).items()) == [("red/leader", "a"), ("red/follower", "a")]
+    assert answer.complete
+
+
 def test_label_keys_are_added_once() -> None:
     # As the API server stores it: the value at creation is in the selector, the label has changed since.
     stored = {

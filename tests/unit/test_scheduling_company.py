@@ -201,15 +201,35 @@ def test_placement_agrees_with_oracle(cluster: dict[str, Any]) -> None:
     queue = sorted(
         cluster["pending"], key=lambda pod: (-pod["priority"], pod["created"], pod["namespace"], pod["name"])
     )
-    placements = answer.result["placements"]
-    assert [item["taskId"] for item in placements] == [f"{pod['namespace']}/{pod['name']}" for pod in queue]
-    for pod, item in zip(queue, placements, strict=True):
+    placements = {item["taskId"]: item for item in answer.result["placements"]}
+    order = list(placements)
+    turns = [f"{pod['namespace']}/{pod['name']}" for pod in queue]
+    assert sorted(order) == sorted(turns)
+    late = []
+    for name, pod in zip(turns, queue, strict=True):
+        item = placements[name]
+        if order[0] != name:
+            # Tried again, after all others: there was no node at its turn.
+            assert all(oracle.reasons(pod, node) for node in oracle.nodes)
+            late.append(name)
+            continue
+        order.pop(0)
         if "reason" in item:
             assert item["reason"] == oracle.message(pod)
             assert all(oracle.reasons(pod, node) for node in oracle.nodes)
         else:
             assert oracle.reasons(pod, nodes[item["nodeId"]]) == []
             oracle.place(pod, nodes[item["nodeId"]])
+    assert sorted(order) == sorted(late)
+    pods = dict(zip(turns, queue, strict=True))
+    for name in order:
+        node = nodes[placements[name]["nodeId"]]
+        assert oracle.reasons(pods[name], node) == []
+        oracle.place(pods[name], node)
+    # Nothing is left out that would fit in the end.
+    for name, pod in pods.items():
+        if "reason" in placements[name]:
+            assert all(oracle.reasons(pod, node) for node in oracle.nodes)
 
 
 def masks(state: State, found: ClusterProblem) -> list[bytes]:

@@ -30,6 +30,7 @@ from engine_ops.engine.scheduling.solver import (
     single_answer,
 )
 from engine_ops.engine.scheduling.state import State
+from engine_ops.engine.scheduling.waiting import try_again
 
 _NO_NODES = "no nodes available to schedule pods"
 
@@ -68,8 +69,9 @@ class ClusterPlacementSolver:
     """Places pending pods, given tasks, or the pods that a workload lacks, on the nodes of a cluster.
 
     Every pod on a node stays where it is. The filters and scores are those of kube-scheduler 1.36, and so is the order:
-    by priority, then by age. There is no preemption. A node that kube-scheduler would refuse is never chosen; what the
-    engine does not model of a pending pod leaves it unplaced, and is named.
+    by priority, then by age; what had no node at its turn is tried again at the end. There is no preemption. A node
+    that kube-scheduler would refuse is never chosen; what the engine does not model of a pending pod leaves it
+    unplaced, and is named.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ class ClusterPlacementSolver:
         if not state.problem.tasks or not state.problem.nodes:
             empty = _nowhere(state)
             return _single_nowhere(state, empty) if question.single else self._answer(question, empty)
-        first = first_placement(state, strategy)
+        first = try_again(state, first_placement(state, strategy), strategy)
         if question.single:
             answer = single_answer(state, first)
             report(lambda: answer)
@@ -115,6 +117,8 @@ class ClusterPlacementSolver:
         best = improve(
             state, first, strategy, budget, lambda placement: report(lambda: self._answer(question, placement))
         )
+        if best is not first:
+            best = try_again(state, best, strategy)
         return self._answer(question, best)
 
     def explain(
