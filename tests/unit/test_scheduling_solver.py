@@ -354,3 +354,32 @@ def test_every_fault_is_named_at_once() -> None:
     found = faults({"task": task(cpuRequired=-1), "nodes": [node(cpuLoad="?")]}, {"strategy": "best", "x": 1})
     assert set(found) == {"data.task.cpuRequired", "data.nodes[0].cpuLoad", "constraints.strategy", "constraints.x"}
     assert found["constraints.x"] == "unknown field"
+
+
+def test_terms_about_namespaces_need_a_cluster() -> None:
+    term = {"topologyKey": "host", "namespaces": ["a"]}
+    other = {"topologyKey": "host", "namespaceSelector": {}}
+    affinity = {
+        "podAffinity": {REQUIRED: [term]},
+        "podAntiAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": other}]},
+    }
+    found = faults({"task": task(affinity=affinity), "nodes": [node()]})
+    assert set(found) == {
+        f"data.task.affinity.podAffinity.{REQUIRED}[0].namespaces",
+        f"data.task.affinity.podAntiAffinity.{PREFERRED}[0].podAffinityTerm.namespaceSelector",
+    }
+
+
+def test_explain_a_task_and_a_node_of_inline_data() -> None:
+    tasks = [task(id="a"), task(id="b", cpuRequired=95)]
+    data = {"tasks": tasks, "nodes": [node("n", cpuLoad=10), node("m", cpuLoad=50)]}
+    result = solve(data).result
+    solver = SchedulingSolver()
+    assert [row[0] for row in solver.explain_task(data, {}, result, "a").rows] == ["n*", "m"]
+    unplaced = solver.explain_task(data, {}, result, "b")
+    assert unplaced.rows == [("Insufficient cpu", "2", "0", "m, n")]
+    here = solver.explain_node(data, {}, result, "n")
+    assert [row[0] for row in here.rows] == ["taken before", "new: a", "free", "allocatable"]
+    assert here.notes == ["For b it lacks: Insufficient cpu (95% asked for, 80% free)."]
+    single = {"task": tasks[0], "nodes": data["nodes"]}
+    assert solver.explain_task(single, {}, solve(single).result, "a").rows[0][0] == "n*"
