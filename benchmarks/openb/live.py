@@ -162,6 +162,11 @@ async def run(
             await make_bound(bulk, nodes, first)
         await bulk.create((PODS_PATH, encode(pod_body(pod))) for pod in rest)
         live = LiveObjects.of((await bulk.read(NODES_PATH))["items"], (await bulk.read(PODS_PATH))["items"])
+    if arguments.dump is not None:
+        items = [{**node, "kind": "Node"} for node in live.nodes] + [
+            {**pod, "kind": "Pod"} for pod in live.pods.values()
+        ]
+        arguments.dump.write_bytes(encode({"apiVersion": "v1", "kind": "List", "items": items}))
     used = len(set(live.bound.values()))
     print(f"{len(live.bound)} pods run on {used} of {len(nodes)} nodes, {len(live.pods) - len(live.bound)} are pending")
     with operator(cluster, "--cluster-data-namespaces", f"kubernetes.io/metadata.name={REQUESTS_NAMESPACE}") as system:
@@ -187,6 +192,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--strategy", default="fragmentation-aware", help="of the placement (fragmentation-aware)")
     parser.add_argument("--search", type=int, default=1, help="searchSeconds (1)")
     parser.add_argument("--plot", type=Path, help="draw the repacking into this .svg or .png")
+    parser.add_argument("--dump", type=Path, help="write the cluster here, for engine-ops solve --dump")
     return parser.parse_args()
 
 
