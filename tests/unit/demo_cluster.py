@@ -61,10 +61,10 @@ def demo_selection(spec: OptimizationRequestSpec) -> ClusterSelection:
     source = spec.cluster
     assert source is not None
     if source.workload is None:
-        return selection_of(source)
+        return selection_of(source, "default")
     (body,) = (item for item in _OBJECTS if item["metadata"]["name"] == source.workload.name)
     namespaced = {**body, "metadata": {"namespace": "default", **body["metadata"]}}
-    return selection_of(source, missing_pods(namespaced, demo_snapshot(), source.workload.replicas))
+    return selection_of(source, "default", missing_pods(namespaced, demo_snapshot(), source.workload.replicas))
 
 
 def demo_input(spec: OptimizationRequestSpec) -> ClusterInput:

@@ -77,6 +77,12 @@ def test_explain_of_a_file_loads_no_client() -> None:
     assert not modules & HEAVY
 
 
+def test_the_operators_own_process_leaves_the_algorithms_to_its_workers() -> None:
+    code = "import sys, engine_ops.controllers.operator; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False\n"
+
+
 def test_the_program_stands_on_its_own() -> None:
     done = subprocess.run([*PROGRAM, "--version"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == f"engine-ops, version {__version__}\n"

@@ -417,3 +417,9 @@ def test_garbage_never_raises_anything_else(spec: Any, status: Any) -> None:
     for decode in (decoder.pod, decoder.node):
         with contextlib.suppress(UndecodableObjectError):
             decode(text)
+
+
+def test_a_pod_whose_resize_can_never_be_granted_stays_on_its_node() -> None:
+    condition = {"type": "PodResizePending", "status": "True", "reason": "Infeasible"}
+    assert kind_of(status={"conditions": [condition]}).not_modelled == ("infeasibleResize",)
+    assert kind_of(status={"conditions": [{**condition, "reason": "Deferred"}]}).not_modelled == ()

@@ -13,8 +13,8 @@ from engine_ops.engine.cluster.problem import ClusterProblem, placement_problem,
 from engine_ops.engine.cluster.records import ClusterSnapshot, HostPort, NodeRecord, PodKind, PodRecord, snapshot_of
 from engine_ops.engine.cluster.selecting import parse_field_selector
 from engine_ops.engine.cluster.selection import ClusterSelection
-from engine_ops.engine.scheduling.problem import Port
 from engine_ops.engine.scheduling.rulebook import Rulebook
+from engine_ops.engine.scheduling.subjects import Port
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 

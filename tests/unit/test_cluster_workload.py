@@ -79,14 +79,15 @@ def test_every_selector_of_the_spec_reaches_the_engine() -> None:
             "fieldSelector": "spec.nodeName=a",
         },
     }
-    assert selection_of(ClusterSource.model_validate(written)).to_manifest() == written
+    assert selection_of(ClusterSource.model_validate(written), "shop").to_manifest() == {**written, "namespace": "shop"}
 
 
 def test_an_empty_source_selects_everything_and_a_workload_goes_with_it() -> None:
-    assert selection_of(ClusterSource()).to_manifest() == {
+    assert selection_of(ClusterSource(), "shop").to_manifest() == {
+        "namespace": "shop",
         "nodes": {"fieldSelector": ""},
         "pods": {"fieldSelector": "", "namespaces": []},
     }
     source = {"workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
     pods = missing_pods(DEPLOYMENT, SNAPSHOT, None)
-    assert selection_of(ClusterSource.model_validate(source), pods).workload == pods
+    assert selection_of(ClusterSource.model_validate(source), "shop", pods).workload == pods

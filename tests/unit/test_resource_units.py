@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_ops.engine import units
+from engine_ops.engine import unit_arrays, units
 
 RESOURCES = ("cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "nvidia.com/gpu")
 AMOUNTS = st.floats(0, 2.0**43, allow_nan=False) | st.integers(0, 10**6).map(lambda n: n / 1000)
@@ -33,7 +33,7 @@ def test_decimal_milli_amounts_are_exact(milli: int) -> None:
 
 @given(st.sampled_from(RESOURCES), st.lists(AMOUNTS, max_size=20))
 def test_arrays_agree_with_scalars(resource: str, amounts: list[float]) -> None:
-    ups, downs = units.request_units_array(resource, amounts), units.capacity_units_array(resource, amounts)
+    ups, downs = unit_arrays.request_units_array(resource, amounts), unit_arrays.capacity_units_array(resource, amounts)
     assert ups.dtype == downs.dtype == np.int64
     assert ups.tolist() == [units.request_units(resource, amount) for amount in amounts]
     assert downs.tolist() == [units.capacity_units(resource, amount) for amount in amounts]
@@ -44,7 +44,7 @@ def test_huge_amounts_are_refused(resource: str, amount: float) -> None:
     for scale in (units.request_units, units.capacity_units):
         with pytest.raises(ValueError, match=r"too large: an amount of .* must be below 2\^53"):
             scale(resource, amount)
-    for scale_all in (units.request_units_array, units.capacity_units_array):
+    for scale_all in (unit_arrays.request_units_array, unit_arrays.capacity_units_array):
         with pytest.raises(ValueError, match="too large"):
             scale_all(resource, [1.0, amount])
 

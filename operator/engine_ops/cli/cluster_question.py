@@ -105,7 +105,7 @@ class ClusterQuestion:
         from engine_ops.engine.cluster.decode import RecordDecoder
         from engine_ops.engine.cluster.problem import GivenTask
         from engine_ops.engine.scheduling.model import Task
-        from engine_ops.engine.scheduling.problem import Rules
+        from engine_ops.engine.scheduling.subjects import Rules
 
         workload = self.selection.workload
         if workload is not None:
@@ -122,7 +122,7 @@ class ClusterQuestion:
         from engine_ops.cli.fills import picture_of
         from engine_ops.engine.cluster.selecting import selected_nodes
 
-        usable = selected_nodes(self.snapshot, self.selection.nodes).tolist()
+        usable = selected_nodes(self.snapshot, self.selection.nodes)
         nodes = [node for node, chosen in zip(self.snapshot.nodes, usable, strict=True) if chosen]
         return picture_of(msgspec.structs.replace(self.snapshot, nodes=nodes), result, self.new_pods)
 
@@ -154,7 +154,7 @@ async def ask(reader: ClusterReader, namespace: str, spec: OptimizationRequestSp
 
         body = await reader.workload(namespace, source.workload)
         workload = missing_pods(body, snapshot, source.workload.replicas)
-    return ClusterQuestion(snapshot, selection_of(source, workload), spec)
+    return ClusterQuestion(snapshot, selection_of(source, namespace, workload), spec)
 
 
 def plain_question(request_type: str) -> Request:

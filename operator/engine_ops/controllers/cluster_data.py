@@ -62,4 +62,4 @@ class ClusterData:
                 workload = missing_pods(body, snapshot, source.workload.replicas)
             except InvalidDataError as error:  # it is not the spec that must change
                 raise WaitingError(Reason.INVALID_DATA, str(error)) from error
-        return ClusterInput.of(snapshot, selection_of(source, workload), spec.type.value, given)
+        return ClusterInput.of(snapshot, selection_of(source, namespace, workload), spec.type.value, given)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from engine_ops.api.cluster_source import ClusterSource
+from engine_ops.engine.cluster.digest import digest
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection, WorkloadPods
 
@@ -40,8 +41,6 @@ class ClusterInput:
         data: Mapping[str, Any] | None = None,
     ) -> ClusterInput:
         """Return the input for a snapshot, a selection and the tasks that the request gives itself."""
-        from engine_ops.engine.cluster.digest import digest  # loads numpy, which inline requests need not wait for
-
         return cls(
             snapshot=msgspec.msgpack.encode(snapshot),
             selection=msgspec.json.encode(selection.to_manifest()),
@@ -49,9 +48,9 @@ class ClusterInput:
         )
 
 
-def selection_of(source: ClusterSource, workload: WorkloadPods | None = None) -> ClusterSelection:
-    """Return the selection that a request's spec asks for."""
-    written = source.to_manifest()
+def selection_of(source: ClusterSource, namespace: str, workload: WorkloadPods | None = None) -> ClusterSelection:
+    """Return the selection that the spec of a request in a namespace asks for."""
+    written = {**source.to_manifest(), "namespace": namespace}
     written.pop("workload", None)
     if workload is not None:
         written["workload"] = workload.to_manifest()

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
 MAX_UNITS = 2**53
 """Amounts whose scaled value is at or above this are refused: below it every whole number is exact in a float64."""
 
 _BYTE_RESOURCES = frozenset({"memory", "ephemeral-storage"})
-# A decimal such as 0.57 is off by half an ulp as a float and by another after scaling; anything within this many
-# ulps of a whole number was meant as that number.
-_ULPS = 4
+ULPS = 4
+"""A decimal such as 0.57 is off by half an ulp as a float and by another after scaling; anything within this many ulps
+of a whole number was meant as that number."""
 
 
 def scale_of(resource: str) -> int:
@@ -78,16 +75,6 @@ def capacity_units(resource: str, amount: float) -> int:
     return _scale(resource, amount, up=False)
 
 
-def request_units_array(resource: str, amounts: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Scale many amounts that are asked for, rounding up. See `request_units`; any shape."""
-    return _scale_array(resource, amounts, np.ceil)
-
-
-def capacity_units_array(resource: str, amounts: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Scale many amounts that are offered, rounding down. See `capacity_units`; any shape."""
-    return _scale_array(resource, amounts, np.floor)
-
-
 def base_amount(resource: str, units: float) -> float:
     """Return units in the resource's base unit again: cores for milli-cpu, bytes for bytes. Whole numbers stay int.
 
@@ -104,16 +91,6 @@ def _scale(resource: str, amount: float, *, up: bool) -> int:
     if not scaled < MAX_UNITS:
         raise ValueError(too_large_message(resource))
     nearest = round(scaled)
-    if abs(scaled - nearest) <= _ULPS * math.ulp(scaled):
+    if abs(scaled - nearest) <= ULPS * math.ulp(scaled):
         return nearest
     return math.ceil(scaled) if up else math.floor(scaled)
-
-
-def _scale_array(resource: str, amounts: npt.ArrayLike, rounded: np.ufunc) -> npt.NDArray[np.int64]:
-    scaled = np.asarray(amounts, dtype=np.float64) * scale_of(resource)
-    if not bool(np.all(scaled < MAX_UNITS)):
-        raise ValueError(too_large_message(resource))
-    nearest = np.rint(scaled)
-    meant = np.abs(scaled - nearest) <= _ULPS * np.spacing(scaled)
-    result: npt.NDArray[np.int64] = np.where(meant, nearest, rounded(scaled)).astype(np.int64)
-    return result

@@ -20,7 +20,7 @@ from engine_ops.engine.cluster.apiobjects import (
 )
 from engine_ops.engine.cluster.interning import Interner
 from engine_ops.engine.cluster.records import HostPort, NodeRecord, PodKind, PodRecord, TaintRecord
-from engine_ops.engine.cluster.requests import allocatable_units, effective_requests
+from engine_ops.engine.cluster.requests import allocatable_units, effective_requests, resize_is_infeasible
 
 Buffer = bytes | bytearray | memoryview | msgspec.Raw
 
@@ -201,6 +201,9 @@ def _append_ports(ports: list[HostPort], container: Container, *, host_network: 
 
 def _not_modelled(spec: PodSpec, status: PodStatus | None, requests: dict[str, int], *, sound: bool) -> tuple[str, ...]:
     features = []
+    if resize_is_infeasible(status):
+        # On its node it takes what it was granted; anywhere else it would ask for more than is counted here.
+        features.append("infeasibleResize")
     if _declared_features(spec):
         features.append("nodeDeclaredFeatures")
     by_class = any(resource.startswith(_DEVICE_CLASS) for resource in requests)

@@ -116,7 +116,7 @@ class _Selected:
             check_selection(selection)
         except InvalidDataError:
             return
-        self.nodes = selected_nodes(snapshot, selection.nodes).tolist()
+        self.nodes = selected_nodes(snapshot, selection.nodes)
         self._filter = PodFilter(snapshot, selection.pods)
 
     def chooses(self, pod: PodRow) -> bool:

@@ -174,7 +174,9 @@ class ClusterPlacementSolver:
             what = f"new pods of {workload.name}"
         elif tasks:
             written = [data["task"]] if data.get("task") is not None else data["tasks"]
-            found = placement_problem(self._snapshot, self._selection, given_tasks(tasks, written))
+            found = placement_problem(
+                self._snapshot, self._selection, given_tasks(tasks, written, self._selection.namespace)
+            )
             what = "tasks"
         else:
             found = placement_problem(self._snapshot, self._selection)

@@ -14,10 +14,7 @@ from engine_ops.engine.cluster.live_rules import read_rules
 from engine_ops.engine.cluster.problem import GivenTask, Unmodelled
 from engine_ops.engine.cluster.selection import WorkloadPods
 from engine_ops.engine.scheduling.model import Task
-from engine_ops.engine.scheduling.problem import Port, Rules, TaskRef
-
-TASK_NAMESPACE = "default"
-"""Where tasks count that a request gives itself: what kubectl takes for something that names no namespace."""
+from engine_ops.engine.scheduling.subjects import Port, Rules, TaskRef
 
 # Models take snake_case names too.
 _RULE_FIELDS = (
@@ -26,7 +23,7 @@ _RULE_FIELDS = (
 )  # fmt: skip
 
 
-def given_tasks(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]]) -> list[GivenTask]:
+def given_tasks(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]], namespace: str) -> list[GivenTask]:
     """Return tasks that a user wrote. Like tasks share their rules.
 
     Parameters
@@ -35,6 +32,8 @@ def given_tasks(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]]) -> 
         The checked models.
     written
         What they were made from: equal rules are found by comparing what the user wrote.
+    namespace
+        Where they count.
     """
     known: dict[str, Rules] = {}
     given = []
@@ -42,7 +41,7 @@ def given_tasks(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]]) -> 
         key = repr([fields.get(name) for name in _RULE_FIELDS])
         rules = known.get(key)
         if rules is None:
-            rules = known[key] = dataclasses.replace(Rules.of(task), namespace=TASK_NAMESPACE)
+            rules = known[key] = dataclasses.replace(Rules.of(task), namespace=namespace)
         given.append(GivenTask.of_task(task, rules))
     return given
 

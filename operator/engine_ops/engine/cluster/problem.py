@@ -13,8 +13,9 @@ from engine_ops.engine.cluster.records import ClusterSnapshot, PodKind
 from engine_ops.engine.cluster.selecting import PodFilter, check_selection, namespace_labels, selected_nodes
 from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.engine.scheduling.model import Task
-from engine_ops.engine.scheduling.problem import IntArray, NodeRef, Port, Problem, Rules, TaskClass, TaskRef
+from engine_ops.engine.scheduling.problem import IntArray, Problem, TaskClass
 from engine_ops.engine.scheduling.selectors import label_keys
+from engine_ops.engine.scheduling.subjects import NodeRef, Port, Rules, TaskRef
 from engine_ops.engine.units import request_units
 
 
@@ -183,7 +184,7 @@ class _Builder:
     def __init__(self, snapshot: ClusterSnapshot, selection: ClusterSelection) -> None:
         check_selection(selection)
         self.snapshot = snapshot
-        self.usable = selected_nodes(snapshot, selection.nodes)
+        self.usable = np.array(selected_nodes(snapshot, selection.nodes), bool)
         self.chosen = PodFilter(snapshot, selection.pods)
         index = {node.name: number for number, node in enumerate(snapshot.nodes)}
         # A pod on a node that is not there is in nobody's way; kube-scheduler does not see it either.

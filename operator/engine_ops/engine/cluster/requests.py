@@ -97,6 +97,16 @@ def effective_requests(spec: PodSpec, status: PodStatus | None) -> tuple[dict[st
     return requests, pod.sound
 
 
+def resize_is_infeasible(status: PodStatus | None) -> bool:
+    """Whether the pod asks its node for a resize that the node can never grant."""
+    if status is None or b"PodResizePending" not in bytes(status.conditions):
+        return False
+    for condition in _CONDITIONS.decode(status.conditions) or ():
+        if condition.type == "PodResizePending":
+            return condition.reason == "Infeasible"
+    return False
+
+
 def allocatable_units(raw: bytes) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return what a node offers, from its ``status.allocatable``.
 
@@ -227,18 +237,10 @@ class _PodSums:
         if desired == actuated == allocated:
             return desired
         # A resize that the node can never grant does not count.
-        larger = {} if self._resize_infeasible() else dict(desired)
+        larger = {} if resize_is_infeasible(self._status) else dict(desired)
         _raise_to(larger, actuated)
         _raise_to(larger, allocated)
         return larger
-
-    def _resize_infeasible(self) -> bool:
-        if self._status is None or b"PodResizePending" not in bytes(self._status.conditions):
-            return False
-        for condition in _CONDITIONS.decode(self._status.conditions) or ():
-            if condition.type == "PodResizePending":
-                return condition.reason == "Infeasible"
-        return False
 
     def _checked(self, amounts: Amounts) -> Milli:
         if amounts.odd:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from engine_ops.api.faults import Fault, InvalidDataError
 from engine_ops.engine.cluster.records import ClusterSnapshot, NodeRecord, PodRow
 from engine_ops.engine.cluster.selection import ClusterSelection, NodeSelection, PodSelection
-from engine_ops.engine.scheduling.problem import BoolArray
 from engine_ops.engine.scheduling.selectors import matches, normalise
 
 _ROOT = "spec.dataFrom.cluster"
@@ -120,7 +117,7 @@ def _holds(terms: FieldTerms, values: Mapping[str, str]) -> bool:
     return all((values[name] == value) == equal for name, equal, value in terms if name in values)
 
 
-def selected_nodes(snapshot: ClusterSnapshot, selection: NodeSelection) -> BoolArray:
+def selected_nodes(snapshot: ClusterSnapshot, selection: NodeSelection) -> list[bool]:
     """Return which nodes may be used, in the snapshot's order."""
     terms = parse_field_selector(selection.field_selector, _NODE_FIELDS)
     wanted = None if selection.label_selector is None else normalise(selection.label_selector)
@@ -130,8 +127,8 @@ def selected_nodes(snapshot: ClusterSnapshot, selection: NodeSelection) -> BoolA
         return (wanted is None or matches(wanted, node.labels)) and _holds(terms, fields)
 
     if wanted is None and not terms:
-        return np.ones(len(snapshot.nodes), bool)
-    return np.fromiter((chosen(node) for node in snapshot.nodes), bool, len(snapshot.nodes))
+        return [True] * len(snapshot.nodes)
+    return [chosen(node) for node in snapshot.nodes]
 
 
 class PodFilter:

@@ -48,6 +48,8 @@ class WorkloadPods(ApiModel):
 class ClusterSelection(ApiModel):
     """The part of a question that says which part of the cluster it is about."""
 
+    namespace: str = "default"
+    """Of the request: where tasks count that it gives itself."""
     nodes: NodeSelection = Field(default_factory=NodeSelection)
     """Which nodes may be used."""
     pods: PodSelection = Field(default_factory=PodSelection)

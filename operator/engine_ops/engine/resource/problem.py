@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine_ops.engine.resource.data import Item, NodeCapacity, NodeType, ResourceConstraints, ResourceData
-from engine_ops.engine.units import capacity_units, request_units, request_units_array
+from engine_ops.engine.unit_arrays import request_units_array
+from engine_ops.engine.units import capacity_units, request_units
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

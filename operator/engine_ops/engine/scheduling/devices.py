@@ -14,7 +14,7 @@ import numpy as np
 
 from engine_ops.api.faults import Fault, InvalidDataError
 from engine_ops.engine.scheduling.model import MAX_DEVICES_OF_NODE, Node, SharedDevice
-from engine_ops.engine.units import request_units_array
+from engine_ops.engine.unit_arrays import request_units_array
 
 if TYPE_CHECKING:
     from engine_ops.engine.scheduling.problem import BoolArray, IntArray, Problem

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, IntArray, NodeRef, Rules
+from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, IntArray
 from engine_ops.engine.scheduling.rules import (
     HARD_EFFECTS,
     NodeExpression,
@@ -16,6 +16,7 @@ from engine_ops.engine.scheduling.rules import (
     Toleration,
     parse_int,
 )
+from engine_ops.engine.scheduling.subjects import NodeRef, Rules
 
 CORDON = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 """A cordoned node takes a task that tolerates this taint, whether or not the node carries it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ import numpy.typing as npt
 from engine_ops.engine.scheduling.checks import in_percent, tasks_of
 from engine_ops.engine.scheduling.devices import DevicePool
 from engine_ops.engine.scheduling.model import Node, SchedulingData, Task
-from engine_ops.engine.scheduling.rules import Affinity, Toleration, TopologySpreadConstraint
-from engine_ops.engine.units import base_amount, capacity_units_array, request_units_array
+from engine_ops.engine.scheduling.subjects import NodeRef, Rules, TaskRef
+from engine_ops.engine.unit_arrays import capacity_units_array, request_units_array
+from engine_ops.engine.units import base_amount
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -24,85 +25,6 @@ PERCENT_UNITS = 10**9
 
 NO_LIMIT = 2**62
 """Free places of a node that does not limit its tasks."""
-
-
-class TaintLike(Protocol):
-    """A taint, as a user wrote it or as a node has it."""
-
-    @property
-    def key(self) -> str:
-        """Its name."""
-
-    @property
-    def value(self) -> str:
-        """Its value."""
-
-    @property
-    def effect(self) -> str:
-        """NoSchedule, PreferNoSchedule or NoExecute."""
-
-
-class TaskRef(NamedTuple):
-    """A task by its name; what it asks for is in its class."""
-
-    id: str
-    priority: int
-
-
-class NodeRef(NamedTuple):
-    """What the rules look at in a node."""
-
-    id: str
-    labels: Mapping[str, str]
-    taints: Sequence[TaintLike] = ()
-    unschedulable: bool = False
-
-
-class Port(NamedTuple):
-    """A port taken on the node; ``ip`` is ``0.0.0.0`` for all addresses."""
-
-    ip: str
-    protocol: str
-    port: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rules:
-    """Where tasks of one kind may go, as it was written.
-
-    Parameters
-    ----------
-    namespace
-        Of the tasks; the same for all tasks that a user wrote.
-    labels
-        What the selectors of affinity and spread see.
-    node_selector, affinity, tolerations, topology_spread_constraints
-        As in a pod's spec.
-    ports
-        Taken on the node.
-    terminating
-        On its way out: topology spread does not count it.
-    """
-
-    namespace: str = ""
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    affinity: Affinity | None = None
-    tolerations: Sequence[Toleration] = ()
-    topology_spread_constraints: Sequence[TopologySpreadConstraint] = ()
-    ports: Sequence[Port] = ()
-    terminating: bool = False
-
-    @classmethod
-    def of(cls, task: Task) -> Rules:
-        """Return the rules of a task that a user wrote."""
-        return cls(
-            labels=task.labels,
-            node_selector=task.node_selector,
-            affinity=task.affinity,
-            tolerations=task.tolerations,
-            topology_spread_constraints=task.topology_spread_constraints,
-        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine_ops.engine.scheduling.company import Companions, Counts, Presence, SpreadCheck, SpreadCounts
 from engine_ops.engine.scheduling.nodes import NodeIndex, Topology
-from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Port, Problem, Rules
+from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem
 from engine_ops.engine.scheduling.rules import PodAffinityTerm, TopologySpreadConstraint
 from engine_ops.engine.scheduling.selectors import (
     Choice,
@@ -21,6 +21,7 @@ from engine_ops.engine.scheduling.selectors import (
     choice_of_term,
     normalise,
 )
+from engine_ops.engine.scheduling.subjects import Port, Rules
 
 _HARD_AFFINITY_WEIGHT = 1.0
 """What a placed task's required affinity adds to the score of those it asks for: kube-scheduler's default."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from engine_ops.engine.scheduling.problem import Rules
 from engine_ops.engine.scheduling.rules import Affinity, LabelSelector, PodAffinityTerm, TopologySpreadConstraint
+from engine_ops.engine.scheduling.subjects import Rules
 
 Requirement = tuple[str, str, tuple[str, ...]]
 """Key, operator, sorted values."""
