@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from engine_ops.cli import early_pool
 from engine_ops.cli.main import main
+from engine_ops.workers import early_pool
 from engine_ops.workers.messages import Outcome, Solved, SolveTask
 from engine_ops.workers.solve import evaluate
 
@@ -27,8 +27,9 @@ REQUESTS = DATA / "requests.yaml"
 class InProcessPool:
     """A pool that solves in this process: the same answers, without the second that processes take to start."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, memory_limit_bytes: int) -> None:
         assert size > 0
+        assert memory_limit_bytes > 0
 
     async def start(self) -> None:
         pass
@@ -41,7 +42,7 @@ class InProcessPool:
         return evaluate(task)
 
 
-def use_pool(monkeypatch: pytest.MonkeyPatch, pool: Callable[[int], Any]) -> None:
+def use_pool(monkeypatch: pytest.MonkeyPatch, pool: Callable[..., Any]) -> None:
     monkeypatch.setattr(early_pool, "WorkerPool", pool)
 
 

@@ -36,9 +36,9 @@ from hypothesis import strategies as st
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus
 from engine_ops.api.status import Attempt, answered
 from engine_ops.cli.answering import UNLIMITED_BYTES, Answered, answer_all
-from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import read_manifests
 from engine_ops.controllers.solving import solution_of, task_for
+from engine_ops.workers.early_pool import EarlyPool
 from engine_ops.workers.errors import WorkerDiedError, WorkerStartError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Solved

@@ -16,10 +16,10 @@ from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import READY, Attempt, Status, find, is_true
 from engine_ops.cli.cluster_question import ClusterQuestion, ClusterReader, NoCluster, ask
-from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.controllers import solving
 from engine_ops.controllers.solving import run_task, solution_of, task_for
+from engine_ops.workers.early_pool import EarlyPool
 from engine_ops.workers.messages import SolveTask
 
 UNLIMITED_BYTES: Final = 2**62

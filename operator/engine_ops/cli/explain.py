@@ -77,7 +77,7 @@ def _explain_manifests(files: Sequence[str], options: ClusterOptions, focus: _Na
 
 
 async def _read_and_explain(files: Sequence[str], stdin: bytes, options: ClusterOptions, focus: _Names) -> int:
-    from engine_ops.cli.early_pool import EarlyPool
+    from engine_ops.workers.early_pool import EarlyPool
 
     async with EarlyPool() as pool:
         from engine_ops.cli.cluster_options import open_cluster

@@ -15,7 +15,6 @@ from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus
 from engine_ops.cli.answering import answer_all
 from engine_ops.cli.cluster_question import ClusterQuestion, ClusterReader, NoCluster, ask
-from engine_ops.cli.early_pool import EarlyPool
 from engine_ops.cli.focus import Focus, explanations
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.cli.printing import format_table, safe
@@ -23,6 +22,7 @@ from engine_ops.controllers.solving import data_path
 from engine_ops.engine.contract import Explanation, Solver
 from engine_ops.engine.solvers import solver_for
 from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
+from engine_ops.workers.early_pool import EarlyPool
 
 if TYPE_CHECKING:
     from engine_ops.cli.fills import Picture

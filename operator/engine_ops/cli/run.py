@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -66,32 +67,42 @@ def command(
         raise click.BadParameter(str(error), param_hint="--worker-memory") from error
     _say(f"engine-ops {__version__}")
 
-    # Imported after the version is out: kopf and the clients take a second.
     import uvloop
 
     from engine_ops.cli.logs import configure_logging
-    from engine_ops.controllers.operator import OperatorConfig, serve
-    from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
-    from engine_ops.kube.lease import LeaseLostError
 
     configure_logging(log_format, logging.DEBUG if verbose else logging.INFO)
-    config = OperatorConfig(
-        kubeconfig=kubeconfig,
-        namespaces=namespaces,
-        workers=workers,
-        worker_memory_bytes=memory_bytes,
-        lease_namespace=lease_namespace,
-        cluster_data_namespaces=cluster_data_namespaces,
-        probes=None if probes == "none" else probes,
-    )
-    try:
-        uvloop.run(serve(config, _say))
-    except* (ConnectError, ApiError, UnavailableError, LeaseLostError) as group:
-        for leaf in _leaves(group):
-            _say(f"error: {leaf}")
+    options = {
+        "kubeconfig": kubeconfig,
+        "namespaces": namespaces,
+        "lease_namespace": lease_namespace,
+        "cluster_data_namespaces": cluster_data_namespaces,
+        "probes": None if probes == "none" else probes,
+    }
+    if not uvloop.run(_serve(workers, memory_bytes, options)):
         # The Lease may be another's by now: nothing may linger, not even a thread.
         sys.stdout.flush()
         os._exit(1)
+
+
+async def _serve(workers: int, memory_bytes: int, options: dict[str, Any]) -> bool:
+    """Run the operator; return whether it ended as it was told to."""
+    from engine_ops.workers.early_pool import EarlyPool
+
+    async with EarlyPool(workers, memory_limit_bytes=memory_bytes) as pool:
+        # Imported while the workers load numpy: kopf and the clients take a second.
+        from engine_ops.controllers.operator import OperatorConfig, serve
+        from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
+        from engine_ops.kube.lease import LeaseLostError
+
+        ended = True
+        try:
+            await serve(OperatorConfig(**options), pool, _say)
+        except* (ConnectError, ApiError, UnavailableError, LeaseLostError) as group:
+            ended = False
+            for leaf in _leaves(group):
+                _say(f"error: {leaf}")
+    return ended
 
 
 def _say(line: str) -> None:

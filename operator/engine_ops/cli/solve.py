@@ -61,7 +61,7 @@ def command(
 async def _read_and_solve(
     names: Sequence[str], stdin: bytes, output: str, search_seconds: float | None, options: ClusterOptions
 ) -> int:
-    from engine_ops.cli.early_pool import EarlyPool
+    from engine_ops.workers.early_pool import EarlyPool
 
     async with EarlyPool() as pool:
         from engine_ops.cli.answering import Outcome, answer_all

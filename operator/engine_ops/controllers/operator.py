@@ -27,7 +27,7 @@ from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.lease import Lease, LocalLock, own_identity
 from engine_ops.kube.requests import Requests
 from engine_ops.kube.status_writer import StatusWriter
-from engine_ops.workers.pool import WorkerPool
+from engine_ops.workers.early_pool import EarlyPool
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,6 @@ class OperatorConfig:
         A file; None as `Connection.open` says.
     namespaces
         Those to watch; empty for all.
-    workers
-        How many solves at once, each in a process of its own.
-    worker_memory_bytes
-        A worker above it is killed.
     lease_namespace
         Where the Lease lives; None for the Pod's own, or that of the kubeconfig.
     cluster_data_namespaces
@@ -66,20 +62,20 @@ class OperatorConfig:
 
     kubeconfig: str | None = None
     namespaces: tuple[str, ...] = ()
-    workers: int = 2
-    worker_memory_bytes: int = 1024**3
     lease_namespace: str | None = None
     cluster_data_namespaces: str | None = None
     probes: str | None = "http://127.0.0.1:8080/healthz"
 
 
-async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None:
+async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callable[[str], None]) -> None:
     """Run the operator until it is told to stop, or cannot go on.
 
     Parameters
     ----------
     config
         How.
+    early_pool
+        The workers, which may still be starting; its context is the caller's.
     announce
         Told, in one line each, what it is and that it serves.
 
@@ -97,10 +93,6 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
         namespace = config.lease_namespace or connection.namespace
         await _wait_for_api_server(connection, config, namespace)
 
-        pool = WorkerPool(config.workers, memory_limit_bytes=config.worker_memory_bytes)
-        starting = asyncio.create_task(pool.start(), name="start workers")
-        stack.push_async_callback(pool.close)
-
         identity, in_pod = own_identity()
         if not in_pod:
             lock = LocalLock.for_lease(connection.server, namespace, LEASE_NAME)
@@ -109,7 +101,7 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
         lease = Lease(connection, namespace, LEASE_NAME, identity)
         await lease.acquire()
         stack.push_async_callback(_give_back, lease)
-        await starting
+        pool = await early_pool.ready()
 
         access = ClusterAccess(connection, namespace, config.cluster_data_namespaces)
         await access.check_selector()
@@ -123,14 +115,14 @@ async def serve(config: OperatorConfig, announce: Callable[[str], None]) -> None
             cluster_data=ClusterData(cache, access),
             events=events,
             pool=pool,
-            workers=config.workers,
+            workers=early_pool.workers,
         )
         stack.push_async_callback(events.drain, 2.0)
         stack.push_async_callback(reconciler.close)
         watched = ", ".join(config.namespaces) or "all namespaces"
         announce(
             f"watching optimizationrequests in {watched} of {connection.server}; "
-            f"{config.workers} workers; Lease {namespace}/{LEASE_NAME} as {identity}; "
+            f"{early_pool.workers} workers; Lease {namespace}/{LEASE_NAME} as {identity}; "
             f"health at {config.probes or 'no address'}"
         )
         _spare_the_collector()

@@ -11,10 +11,19 @@ from engine_ops.workers.pool import WorkerPool
 
 
 class EarlyPool:
-    """A pool of workers, one a core, that starts in the background. An asynchronous context manager."""
+    """A pool of workers that starts in the background. An asynchronous context manager.
 
-    def __init__(self) -> None:
-        self._pool = WorkerPool(len(os.sched_getaffinity(0)))
+    Parameters
+    ----------
+    workers
+        How many; None for one a core.
+    memory_limit_bytes
+        A worker above it is killed.
+    """
+
+    def __init__(self, workers: int | None = None, *, memory_limit_bytes: int = 2**30) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._pool = WorkerPool(self.workers, memory_limit_bytes=memory_limit_bytes)
         self._starting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
