@@ -12,8 +12,11 @@ from engine_ops.api.quantity import format_bytes, format_cpu
 from engine_ops.engine.cluster.problem import ClusterProblem
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.repack_bound import RepackBound
+from engine_ops.engine.cluster.repack_devices import devices_there
 from engine_ops.engine.cluster.repack_question import RepackQuestion
+from engine_ops.engine.cluster.repack_wording import plural
 from engine_ops.engine.contract import Answer
+from engine_ops.engine.scheduling.devices import Devices
 from engine_ops.engine.scheduling.problem import IntArray
 from engine_ops.engine.units import base_amount
 
@@ -77,13 +80,17 @@ class RepackContext:
         return f"{format_cpu(cpu)} cpu, {format_bytes(memory)}"
 
 
-def build_answer(context: RepackContext, node_of: Sequence[int], bound: RepackBound, algorithm: str) -> Answer:
+def build_answer(
+    context: RepackContext, node_of: Sequence[int], devices: Sequence[Devices], bound: RepackBound, algorithm: str
+) -> Answer:
     """Write a repacking as the answer to a request.
 
     Parameters
     ----------
     node_of
         The node of each task.
+    devices
+        The devices of each task.
     bound
         Proven for the question.
     algorithm
@@ -105,7 +112,7 @@ def build_answer(context: RepackContext, node_of: Sequence[int], bound: RepackBo
         "algorithm": algorithm,
     }
     result: dict[str, Any] = {
-        "nodes": _nodes(context, node_of, after.nonzero()[0].tolist()),
+        "nodes": _nodes(context, node_of, devices, after.nonzero()[0].tolist()),
         "unplacedItems": [],
         "emptyNodes": empty,
         **counts,
@@ -125,20 +132,46 @@ def build_answer(context: RepackContext, node_of: Sequence[int], bound: RepackBo
     )
 
 
-def _nodes(context: RepackContext, node_of: Sequence[int], used: Sequence[int]) -> list[dict[str, Any]]:
+def _nodes(
+    context: RepackContext, node_of: Sequence[int], devices: Sequence[Devices], used: Sequence[int]
+) -> list[dict[str, Any]]:
     snapshot = context.snapshot
     pods, free = context.pods_on(node_of), context.free(node_of)
     cpu, memory = free[0].tolist(), free[1].tolist()
+    named = _named_devices(context, node_of, devices)
     return [
         {
             "id": snapshot.nodes[node].name,
             "type": context.type_of(node),
             "cpuAvailable": base_amount("cpu", cpu[node]),
             "memoryAvailable": base_amount("memory", memory[node]),
-            "items": [{"id": snapshot.pod_id(snapshot.pods[row]), "count": 1} for row in pods[node]],
+            "items": [
+                {"id": snapshot.pod_id(snapshot.pods[row]), "count": 1, **named.get(row, {})} for row in pods[node]
+            ],
         }
         for node in used
     ]
+
+
+def _named_devices(
+    context: RepackContext, node_of: Sequence[int], devices: Sequence[Devices]
+) -> dict[int, dict[str, list[int]]]:
+    """Return what items say of devices, by pod."""
+    cluster, problem = context.cluster, context.cluster.problem
+    if not problem.devices:
+        return {}
+    tasks = zip(cluster.task_rows, problem.class_of, node_of, devices, strict=True)
+    fixed = (
+        (row, number, node, own)
+        for row, (number, node), own in zip(
+            cluster.fixed_rows, problem.fixed, context.question.devices.of_fixed, strict=True
+        )
+    )
+    return {
+        row: {"devices": devices_there(problem, problem.classes[number], node, own)}
+        for row, number, node, own in (*tasks, *fixed)
+        if own
+    }
 
 
 def _message(counts: Mapping[str, Any], emptied: int, idle: int, tasks: int) -> str:
@@ -146,19 +179,15 @@ def _message(counts: Mapping[str, Any], emptied: int, idle: int, tasks: int) -> 
     if not current:
         return "no node is in use by pods other than those of DaemonSets"
     if count == current:
-        text = f"{_plural(current, 'node')} in use, and no fewer were found to do"
+        text = f"{plural(current, 'node')} in use, and no fewer were found to do"
         if gap == 0:
-            text = f"{_plural(current, 'node')} in use, and no fewer would do"
+            text = f"{plural(current, 'node')} in use, and no fewer would do"
     else:
-        text = f"{count:,} of {_plural(current, 'node')} in use would do"
+        text = f"{count:,} of {plural(current, 'node')} in use would do"
     text += f" (lower bound {counts['lowerBound']:,}"
     text += ": proven optimal)" if gap == 0 else f", gap {100 * gap:.1f} %)" if gap is not None else ")"
     if emptied:
-        text += f"; {emptied:,} would be empty; {counts['moves']:,} of {_plural(tasks, 'pod')} move"
+        text += f"; {emptied:,} would be empty; {counts['moves']:,} of {plural(tasks, 'pod')} move"
     if idle:
-        text += f"; {_plural(idle, 'more node')} {'is' if idle == 1 else 'are'} empty already"
+        text += f"; {plural(idle, 'more node')} {'is' if idle == 1 else 'are'} empty already"
     return text
-
-
-def _plural(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

@@ -19,6 +19,7 @@ import numpy as np
 
 from engine_ops.engine.cluster.repack_groups import Exclusion, Groups, exclusions, group_tasks
 from engine_ops.engine.cluster.repack_question import RepackQuestion
+from engine_ops.engine.cluster.repack_wording import plural
 from engine_ops.engine.resource.dff import best_functions
 from engine_ops.engine.resource.linear_program import maximise
 from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, IntArray
@@ -145,7 +146,7 @@ def _rows(groups: Groups, room: IntArray, allowed: BoolArray) -> Iterator[_Row]:
         nodes = allowed[first[kind]]
         inside = ~(allowed & ~nodes).any(axis=1)
         if not inside.all():
-            where = f" of pods that only {int(nodes.sum())} nodes can take"
+            where = f" of pods that only {plural(int(nodes.sum()), 'node')} can take"
             subsets.append((where, inside, nodes))
     for where, chosen, nodes in subsets:
         demand, count = groups.demand[chosen], groups.count[chosen]

@@ -21,7 +21,7 @@ def empty_node(arrangement: Arrangement, node: int, targets: BoolArray) -> bool:
         (nodes,) where the tasks may go, the node itself not among them.
     """
     tasks = arrangement.largest_first(arrangement.tasks_on[node])
-    moved = [(task, arrangement.lift(task)) for task in tasks]
+    moved = arrangement.lift_all(tasks)
     for task in tasks:
         feasible = arrangement.feasible(task) & targets
         home = arrangement.home[task]

@@ -8,14 +8,19 @@ from typing import Any
 from engine_ops.api.faults import Fault, InvalidDataError
 from engine_ops.api.quantity import format_bytes, format_cpu
 from engine_ops.engine.cluster.repack_answer import RepackContext
+from engine_ops.engine.cluster.repack_arrangement import Arrangement
 from engine_ops.engine.cluster.repack_bound import lower_bound
+from engine_ops.engine.cluster.repack_devices import devices_there
+from engine_ops.engine.cluster.repack_wording import plural
 from engine_ops.engine.contract import Explanation
+from engine_ops.engine.scheduling.devices import Devices
 from engine_ops.engine.scheduling.problem import BoolArray, IntArray
 from engine_ops.engine.scheduling.state import State
 from engine_ops.engine.scheduling.wording import count_list, reasons_by_node, removed_counts
 from engine_ops.engine.units import base_amount, scale_of
 
 _NONE = "-"
+_DEVICES_TAKEN = "its devices are overcommitted, or taken"
 _BINDS_FROM = 0.05
 """A resource binds where less than this share of it is free."""
 
@@ -54,16 +59,17 @@ def explain_all(context: RepackContext, state: State, result: Mapping[str, Any])
     bound = lower_bound(question, state)
     count, current = int(after.sum()), int(now.sum())
     moves = sum(node != home for node, home in zip(node_of, question.home, strict=True))
+    staying = f"{plural(len(problem.fixed), 'pod')} {'stays' if len(problem.fixed) == 1 else 'stay'}"
     notes = [
-        f"{moves} of {len(node_of)} pods that may move do; {len(problem.fixed)} pods stay in any case, and hold "
-        f"{int(question.held.sum())} nodes.",
-        f"At least {bound.nodes} nodes whatever moves: {bound.basis}.",
+        f"{moves:,} of {plural(len(node_of), 'pod')} that may move {'does' if moves == 1 else 'do'}; {staying} in any "
+        f"case, and {'holds' if len(problem.fixed) == 1 else 'hold'} {plural(int(question.held.sum()), 'node')}.",
+        f"At least {plural(bound.nodes, 'node')} whatever moves: {bound.basis}.",
         f"The answer has {count}: no answer is better."
         if count == bound.nodes
         else f"The answer has {count}: {count - bound.nodes} above the bound.",
     ]
     return Explanation(
-        title=f"repacking: {count} of {current} nodes in use would do",
+        title=f"repacking: {count:,} of {plural(current, 'node')} in use would do",
         headers=("TYPE", "NODES", "IN-USE", "AFTER", "CPU-AFTER", "MEMORY-AFTER", "FULLEST"),
         rows=rows,
         notes=notes,
@@ -148,16 +154,14 @@ def explain_one_task(context: RepackContext, state: State, result: Mapping[str, 
                 )
         raise InvalidDataError([Fault("task", f"there is no pod {name!r} on a node of the cluster")])
     after = question.in_use(node_of)
-    state.reset()
-    for other, node in enumerate(node_of):
-        if other != task:
-            state.place(cluster.problem.classes[cluster.problem.class_of[other]], node)
+    arrangement = Arrangement(question, state, node_of, _devices_in_result(context, result, node_of))
+    arrangement.lift(task)
     task_class = cluster.problem.classes[cluster.problem.class_of[task]]
-    feasible = state.feasible(task_class)
+    feasible = arrangement.feasible(task)
     reasons = reasons_by_node(state, task_class)
-    for node in (feasible & ~question.receivers()).nonzero()[0].tolist():
-        feasible[node] = False
-        reasons[node] = ["cordoned: tolerated, but nothing is moved there"]
+    receivers = question.receivers()
+    for node in (state.feasible(task_class) & ~feasible).nonzero()[0].tolist():
+        reasons[node] = [_DEVICES_TAKEN if receivers[node] else "cordoned: tolerated, but nothing is moved there"]
     home, there = question.home[task], node_of[task]
     rows = [
         _task_row(names[node], node, feasible, after, reasons[node], home=home, there=there)
@@ -165,7 +169,8 @@ def explain_one_task(context: RepackContext, state: State, result: Mapping[str, 
     ]
     moved = f"goes from node {names[home]} to {names[there]}" if there != home else f"stays on node {names[home]}"
     notes = [
-        f"{int(feasible.sum())} of {len(names)} nodes could take it, {int((feasible & after).sum())} of them in use.",
+        f"{int(feasible.sum()):,} of {plural(len(names), 'node')} could take it, {int((feasible & after).sum()):,} of "
+        "them in use.",
         "* is where the answer has it; all other pods are where the answer has them, too.",
     ]
     removed = count_list(removed_counts(state, task_class))
@@ -216,8 +221,30 @@ def nodes_in_result(context: RepackContext, result: Mapping[str, Any]) -> list[i
         raise _foreign("result", "not the whole result of a repacking") from error
     missing = [ref.id for ref, node in zip(context.cluster.problem.tasks, node_of, strict=True) if node < 0]
     if missing:
-        raise _foreign("result.nodes", f"{len(missing)} pods are on none, such as {missing[0]!r}")
+        raise _foreign("result.nodes", f"{plural(len(missing), 'pod')} on none, such as {missing[0]!r}")
     return node_of
+
+
+def _devices_in_result(context: RepackContext, result: Mapping[str, Any], node_of: Sequence[int]) -> list[Devices]:
+    """Return the devices of each task in a result; those of tasks at home are known."""
+    problem, home = context.cluster.problem, context.question.home
+    devices = list(context.question.devices.of_task)
+    if not any(devices):
+        return devices
+    named = {item["id"]: item.get("devices", ()) for node in result["nodes"] for item in node["items"]}
+    for task, ref in enumerate(problem.tasks):
+        if not devices[task] or node_of[task] == home[task]:
+            continue
+        found = named[ref.id]
+        task_class = problem.classes[problem.class_of[task]]
+        if (
+            len(found) != len(devices[task])
+            or not all(isinstance(device, int) and device >= 0 for device in found)
+            or devices_there(problem, task_class, node_of[task], tuple(found)) != list(found)
+        ):
+            raise _foreign("result.nodes", f"pod {ref.id!r} has not the devices that it needs")
+        devices[task] = tuple(found)
+    return devices
 
 
 def _foreign(path: str, message: str) -> InvalidDataError:

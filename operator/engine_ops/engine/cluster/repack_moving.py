@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine_ops.engine.cluster.repack_arrangement import NOWHERE, Arrangement
 from engine_ops.engine.scheduling.rulebook import Rule
 
@@ -17,18 +19,20 @@ def misplaced(arrangement: Arrangement) -> list[int]:
     """Return the tasks that are not at home and that the filters would not take where they are, all others in place.
 
     Moves may lead there one by one where each was allowed: the topology spread of a task is broken when others leave
-    another domain, its affinity when its company goes. Room and node rules hold by themselves.
+    another domain, its affinity when its company goes. Room and node rules hold by themselves; single devices, which
+    hold by themselves too, are looked at all the same.
     """
     found = []
     classes = arrangement.question.problem.classes
     bound = [has_company(arrangement.state.rule_of(task_class)) for task_class in classes]
+    devices = arrangement.devices
     for task, (node, home) in enumerate(zip(arrangement.node_of, arrangement.home, strict=True)):
-        if node == home or not bound[arrangement.class_of[task]]:
+        if node == home or not (bound[arrangement.class_of[task]] or devices[task]):
             continue
         arrangement.lift(task)
         if not arrangement.feasible(task)[node]:
             found.append(task)
-        arrangement.put(task, node)
+        arrangement.put(task, node, devices[task])
     return found
 
 
@@ -46,11 +50,14 @@ def settle(arrangement: Arrangement) -> bool:
             feasible = arrangement.feasible(task)
             home = arrangement.home[task]
             chosen = arrangement.best(feasible & arrangement.used)
-            if chosen == NOWHERE and arrangement.has_room(task, home):
+            if chosen == NOWHERE and arrangement.has_room_at_home(task):
                 chosen = home
             if chosen == NOWHERE:
                 chosen = arrangement.best(feasible)
-            arrangement.put(task, node if chosen == NOWHERE else chosen)
+            if chosen == NOWHERE:
+                arrangement.put(task, node, arrangement.devices[task])
+            else:
+                arrangement.put(task, chosen)
     return not misplaced(arrangement)
 
 
@@ -71,7 +78,13 @@ def shorten(arrangement: Arrangement) -> None:
         if len(arrangement.tasks_on[node]) == 1 and not arrangement.held[node]:
             continue
         arrangement.lift(task)
-        arrangement.put(task, home if arrangement.feasible(task)[home] else node)
+        returns = arrangement.feasible(task)[home]
+        if not returns and _make_way(arrangement, task):
+            returns = arrangement.feasible(task)[home]
+        if returns:
+            arrangement.put(task, home)
+        else:
+            arrangement.put(task, node, arrangement.devices[task])
 
 
 def _swap_names(arrangement: Arrangement) -> None:
@@ -83,6 +96,9 @@ def _swap_names(arrangement: Arrangement) -> None:
         here = places.setdefault(number, {})
         here[arrangement.node_of[task]] = here.get(arrangement.node_of[task], 0) + 1
     for number, tasks in members.items():
+        if arrangement.home_devices[tasks[0]]:
+            _change_places(arrangement, tasks)
+            continue
         left = places[number]
         waiting = []
         for task in tasks:
@@ -97,6 +113,58 @@ def _swap_names(arrangement: Arrangement) -> None:
         open_places = sorted(free, reverse=True)
         for task in waiting:
             _rename(arrangement, task, open_places.pop())
+
+
+def _change_places(arrangement: Arrangement, tasks: Sequence[int]) -> None:
+    """Bring tasks of one class home, each in exchange for one that is a guest there, where devices allow it."""
+    guests: dict[int, list[int]] = {}
+    for task in tasks:
+        if arrangement.node_of[task] != arrangement.home[task]:
+            guests.setdefault(arrangement.node_of[task], []).append(task)
+    for task in tasks:
+        node, home = arrangement.node_of[task], arrangement.home[task]
+        if node == home or not guests.get(home):
+            continue
+        guest = guests[home][-1]
+        moved = arrangement.lift_all((task, guest))
+        if (arrangement.home[guest] == node and not arrangement.finds_its_devices(guest)) or not (
+            arrangement.finds_its_devices(task) or _make_way(arrangement, task)
+        ):
+            arrangement.take_back(moved)
+            continue
+        arrangement.put(task, home)
+        arrangement.put(guest, node, moved[0][2])
+        guests[home].pop()
+        guests[node].remove(task)
+        if arrangement.home[guest] != node:
+            guests[node].append(guest)
+
+
+def _make_way(arrangement: Arrangement, task: int) -> bool:
+    """Give those that came to a home other devices there, so that a task that is nowhere finds its own.
+
+    Returns
+    -------
+    bool
+        Whether it does; if not, nothing is changed.
+    """
+    home = arrangement.home[task]
+    if not arrangement.home_devices[task]:
+        return False
+    guests = [
+        other
+        for other in arrangement.tasks_on[home]
+        if arrangement.home[other] != home and arrangement.home_devices[other]
+    ]
+    moved = arrangement.lift_all(arrangement.largest_request_first(guests))
+    if guests and arrangement.finds_its_devices(task):
+        arrangement.put(task, home)
+        if all(arrangement.put_where_devices_hold(other, home) for other, _, _ in moved):
+            arrangement.lift(task)
+            return True
+        arrangement.lift(task)
+    arrangement.take_back(moved)
+    return False
 
 
 def _rename(arrangement: Arrangement, task: int, node: int) -> None:

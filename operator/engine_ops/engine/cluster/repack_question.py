@@ -9,6 +9,7 @@ import numpy as np
 
 from engine_ops.engine.cluster.problem import ClusterProblem
 from engine_ops.engine.cluster.records import ClusterSnapshot
+from engine_ops.engine.cluster.repack_devices import PodDevices, infer_devices
 from engine_ops.engine.scheduling.problem import BoolArray, FloatArray, Problem
 
 
@@ -24,11 +25,14 @@ class RepackQuestion:
         The node of each task now.
     held
         Nodes that hold a pod which stays and does not come with the node: they are in use whatever moves.
+    devices
+        The devices that pods have now.
     """
 
     problem: Problem
     home: Sequence[int]
     held: BoolArray
+    devices: PodDevices
 
     def receivers(self) -> BoolArray:
         """Return the nodes that may take pods: a cordoned one is on its way out, even for pods that tolerate that."""
@@ -82,4 +86,4 @@ def question_of(cluster: ClusterProblem, snapshot: ClusterSnapshot) -> RepackQue
         held[node] |= not (kind.daemon or kind.static)
     if cluster.problem.closed is not None:
         held &= ~cluster.problem.closed
-    return RepackQuestion(cluster.problem, list(cluster.current), held)
+    return RepackQuestion(cluster.problem, list(cluster.current), held, infer_devices(cluster))

@@ -116,7 +116,7 @@ class Emptying:
         keys = np.array([arrangement.sizes[arrangement.class_of[task]] for task in tasks])
         keys *= random.uniform(1 - _NOISE, 1 + _NOISE, len(tasks))
         spare = arrangement.content[node] + 1e-9
-        moved = [(task, arrangement.lift(task)) for task in tasks]
+        moved = arrangement.lift_all(tasks)
         noise = random.uniform(1 - _NOISE, 1 + _NOISE, len(arrangement.used))
         for place in np.argsort(-keys, kind="stable").tolist():
             task = tasks[place]

@@ -15,6 +15,7 @@ from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.repack_answer import RepackContext, build_answer
 from engine_ops.engine.cluster.repack_arrangement import Arrangement
 from engine_ops.engine.cluster.repack_bound import RepackBound, lower_bound
+from engine_ops.engine.cluster.repack_devices import keep_fixed
 from engine_ops.engine.cluster.repack_emptying import empty_nodes
 from engine_ops.engine.cluster.repack_explain import explain_all, explain_one_node, explain_one_task
 from engine_ops.engine.cluster.repack_moving import settle, shorten
@@ -22,6 +23,9 @@ from engine_ops.engine.cluster.repack_question import question_of
 from engine_ops.engine.cluster.repack_search import Emptying
 from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.engine.contract import Answer, Budget, Explanation, Report
+from engine_ops.engine.scheduling.checks import load_given
+from engine_ops.engine.scheduling.devices import Devices, with_devices
+from engine_ops.engine.scheduling.model import SharedDevice
 from engine_ops.engine.scheduling.rulebook import Rulebook
 from engine_ops.engine.scheduling.state import State
 
@@ -32,6 +36,7 @@ EMPTYING = "node-emptying"
 SEARCHED = "node-emptying+ruin-and-recreate"
 """A few nodes at a time were packed anew."""
 
+_SHARED_DEVICES = "sharedDevices"
 _STEPS_A_CHECK = 128
 """Attempts of the search between two looks at the whole."""
 
@@ -39,6 +44,7 @@ _STEPS_A_CHECK = 128
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Best:
     node_of: Sequence[int]
+    devices: Sequence[Devices]
     value: tuple[int, int]
     algorithm: str
 
@@ -48,7 +54,8 @@ class RepackingSolver:
 
     Nodes are counted that hold a pod which is neither a DaemonSet's nor static. Each pod that moves could be bound to
     its node by kube-scheduler when all others are where the answer has them; each that stays is where it is. The order
-    of moves is not part of the answer.
+    of moves is not part of the answer. Of resources that come in devices each pod that moves has single devices to hold
+    it; what runs already may be more than they hold, and stays.
 
     Parameters
     ----------
@@ -71,13 +78,13 @@ class RepackingSolver:
         Raises
         ------
         InvalidDataError
-            If the selection is wrong, or there are data or constraints, of which a repacking has none.
+            If the selection is wrong, or there are data, or other constraints than ``sharedDevices``.
         """
         context, state = self._prepare(data, constraints)
         question = context.question
         bound = lower_bound(question, state)
         arrangement = Arrangement(question, state)
-        best = _Best(list(question.home), (arrangement.count, 0), AS_IT_IS)
+        best = _Best(list(question.home), question.devices.of_task, (arrangement.count, 0), AS_IT_IS)
         if arrangement.count > bound.nodes:
             empty_nodes(arrangement)
             best = _better(arrangement, best, EMPTYING)
@@ -109,7 +116,7 @@ class RepackingSolver:
             found = _better(arrangement, best, SEARCHED)
             if found is best:
                 # A filter is against it in the end: begin again from what holds.
-                arrangement.restore(best.node_of)
+                arrangement.restore(best.node_of, best.devices)
             else:
                 best = found
                 report(_told(context, best, bound))
@@ -155,15 +162,34 @@ class RepackingSolver:
         return explain_one_task(context, state, result, task_id)
 
     def _prepare(self, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> tuple[RepackContext, State]:
-        faults = [
-            *(Fault(f"data.{name}", "a repacking takes its data from the cluster alone") for name in data),
-            *(Fault(f"constraints.{name}", "no constraint of a repacking; it has none") for name in constraints),
-        ]
-        if faults:
-            raise InvalidDataError(faults)
+        shared = _shared_devices(data, constraints)
         cluster = repacking_problem(self._snapshot, self._selection)
+        cluster = dataclasses.replace(cluster, problem=with_devices(cluster.problem, shared))
         context = RepackContext(self._snapshot, cluster, question_of(cluster, self._snapshot))
-        return context, State(cluster.problem, Rulebook(cluster.problem))
+        state = State(cluster.problem, Rulebook(cluster.problem))
+        keep_fixed(state, context.question.devices)
+        return context, state
+
+
+def _shared_devices(data: Mapping[str, Any], constraints: Mapping[str, Any]) -> Sequence[SharedDevice]:
+    """Return the resources that come in devices, the only thing that a request says of a repacking itself."""
+    faults = [
+        *(Fault(f"data.{name}", "a repacking takes its data from the cluster alone") for name in data),
+        *(
+            Fault(f"constraints.{name}", f"no constraint of a repacking; it has {_SHARED_DEVICES} alone")
+            for name in constraints
+            if name != _SHARED_DEVICES
+        ),
+    ]
+    shared: Sequence[SharedDevice] = ()
+    try:
+        _, chosen = load_given({}, {name: value for name, value in constraints.items() if name == _SHARED_DEVICES})
+        shared = chosen.shared_devices
+    except InvalidDataError as error:
+        faults += error.faults
+    if faults:
+        raise InvalidDataError(faults)
+    return shared
 
 
 def _better(arrangement: Arrangement, best: _Best, algorithm: str) -> _Best:
@@ -172,8 +198,10 @@ def _better(arrangement: Arrangement, best: _Best, algorithm: str) -> _Best:
     if not settle(arrangement):
         return best
     value = (arrangement.count, arrangement.moves)
-    return _Best(list(arrangement.node_of), value, algorithm) if value < best.value else best
+    if value >= best.value:
+        return best
+    return _Best(list(arrangement.node_of), list(arrangement.devices), value, algorithm)
 
 
 def _told(context: RepackContext, best: _Best, bound: RepackBound) -> partial[Answer]:
-    return partial(build_answer, context, best.node_of, bound, best.algorithm)
+    return partial(build_answer, context, best.node_of, best.devices, bound, best.algorithm)
