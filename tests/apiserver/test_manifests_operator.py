@@ -27,6 +27,8 @@ SAMPLE_REASONS = {
     "web-shop-sale": "Solved",
     "web-shop-staging": "Solved",
     "worker-replicas-tonight": "NoPlugin",
+    # Unless it is told otherwise, the operator shows the cluster to its own namespace only.
+    **dict.fromkeys(("fewer-nodes", "new-tasks", "pending-pods", "web-at-ten"), "Forbidden"),
 }
 
 
