@@ -232,6 +232,8 @@ class SpreadCheck:
         self._counts = counts
         self._room = max_skew - int(self_match)
         self._floor_is_zero = counts.domain_count < min_domains
+        # One place more, which stays False: the domain -1 of nodes without the label is the last.
+        self._passes: BoolArray = np.zeros(len(counts.counts) + 1, bool)
         self.nodes: BoolArray = np.zeros(len(counts.eligible), bool)
         """Whether each node passes; one without the label never does."""
         self.has_key = counts.topology.has_key
@@ -240,8 +242,8 @@ class SpreadCheck:
     def refresh(self) -> None:
         """Decide every domain anew."""
         limit = self._room + (0 if self._floor_is_zero else self._counts.least)
-        passes = np.append(self._counts.counts <= limit, False)
-        passes.take(self._counts.topology.domain_of, mode="wrap", out=self.nodes)
+        np.less_equal(self._counts.counts, limit, out=self._passes[:-1])
+        self._passes.take(self._counts.topology.domain_of, mode="wrap", out=self.nodes)
 
     def refresh_domain(self, domain: int) -> None:
         """Decide one domain anew."""

@@ -66,7 +66,9 @@ class State:
         self.free = [row.copy() for row in self._marked[0]]
         self.places = self._marked[1].copy()
         self.placed = 0
-        self._free_share = np.maximum(np.stack(self.free[:2]), 0) / self._capacity_array
+        self._free_share: FloatArray = np.maximum(np.stack(self.free[:2]), 0) / self._capacity_array
+        # Nodes that changed since: brought up to date when all shares are asked for, which a repacking never does.
+        self._stale: list[int] = []
         self._fitted = None
         for ledger in self.ledgers:
             ledger.reset()
@@ -119,7 +121,7 @@ class State:
         if strategy == FRAGMENTATION_AWARE:
             return float(self._fragmentation_scores(task_class)[node])
         cpu, memory = task_class.requests[0], task_class.requests[1]
-        free_cpu, free_memory = self._free_share[:, node].tolist()
+        free_cpu, free_memory = self._free_share_of(node)
         value = STRATEGIES[strategy](
             free_cpu, free_memory, cpu / self._capacity[0][node], memory / self._capacity[1][node]
         )
@@ -155,7 +157,7 @@ class State:
                 taken += ledger.place(node, units, own)
         self._take(task_class, node)
         self.placed += 1
-        self._share_again(node)
+        self._stale.append(node)
         self._refit(node)
         return taken
 
@@ -184,7 +186,7 @@ class State:
         self.placed -= 1
         for tally, weight in self.rule_of(task_class).tallies:
             tally.remove(node, weight)
-        self._share_again(node)
+        self._stale.append(node)
         self._refit(node)
         return taken
 
@@ -229,9 +231,17 @@ class State:
         for tally, weight in self.rule_of(task_class).tallies:
             tally.add(node, weight)
 
-    def _share_again(self, node: int) -> None:
-        for resource in (0, 1):
-            self._free_share[resource, node] = max(self.free[resource][node], 0) / self._capacity[resource][node]
+    def _free_share_of(self, node: int) -> tuple[float, float]:
+        """Return the shares of cpu and memory that are free on a node."""
+        (cpu, memory), capacity = self.free[:2], self._capacity
+        return max(int(cpu[node]), 0) / capacity[0][node], max(int(memory[node]), 0) / capacity[1][node]
+
+    def _free_shares(self) -> FloatArray:
+        """Return the shares of cpu and memory that are free, resources x nodes."""
+        for node in self._stale:
+            self._free_share[:, node] = self._free_share_of(node)
+        self._stale.clear()
+        return self._free_share
 
     def obstacles(self, task_class: TaskClass) -> Iterator[tuple[str, BoolArray]]:
         """Go through the filters in kube-scheduler's order.
@@ -318,7 +328,7 @@ class State:
             self._room = self.fits(task_class)
             self._shares_asked = self._inverse * np.array(task_class.requests[:2], np.float64)[:, None]
             if strategy != FRAGMENTATION_AWARE:
-                self._points: FloatArray = np.asarray(STRATEGIES[strategy](*self._free_share, *self._shares_asked))
+                self._points: FloatArray = np.asarray(STRATEGIES[strategy](*self._free_shares(), *self._shares_asked))
                 self._points *= _GRAIN
                 np.rint(self._points, out=self._points)
         if strategy == FRAGMENTATION_AWARE:
@@ -341,6 +351,6 @@ class State:
         if strategy == FRAGMENTATION_AWARE:
             return
         # The same arithmetic as over all nodes, number by number: the same result to the last bit.
-        free_cpu, free_memory = self._free_share[:, node].tolist()
+        free_cpu, free_memory = self._free_share_of(node)
         cpu, memory = self._shares_asked[:, node].tolist()
         self._points[node] = round(STRATEGIES[strategy](free_cpu, free_memory, cpu, memory) * _GRAIN)
