@@ -24,6 +24,8 @@ from engine_ops.workers.child import work
 from engine_ops.workers.process import confine, die_with_parent
 from engine_ops.workers.wire import Handler, resolve
 
+_GC_THRESHOLDS = (50_000, 20, 50)
+
 
 class ForkServer:
     """Forks, kills and reaps workers.
@@ -63,6 +65,8 @@ class ForkServer:
         # What is loaded now lives for ever: out of the collector's sight, its pages stay shared with the workers.
         gc.collect()
         gc.freeze()
+        # Solvers make many objects that stay until the answer is there, and few cycles.
+        gc.set_threshold(*_GC_THRESHOLDS)
         self._tell(control.Ready())
         woken, waker = socket.socketpair()
         with woken, waker:

@@ -26,13 +26,21 @@ def misplaced(arrangement: Arrangement) -> list[int]:
     classes = arrangement.question.problem.classes
     bound = [has_company(arrangement.state.rule_of(task_class)) for task_class in classes]
     devices = arrangement.devices
+    # Tasks of one class on one node are all alike, unless they have devices.
+    known: dict[tuple[int, int], bool] = {}
     for task, (node, home) in enumerate(zip(arrangement.node_of, arrangement.home, strict=True)):
-        if node == home or not (bound[arrangement.class_of[task]] or devices[task]):
+        number = arrangement.class_of[task]
+        if node == home or not (bound[number] or devices[task]):
             continue
-        arrangement.lift(task)
-        if not arrangement.feasible(task)[node]:
+        holds = None if devices[task] else known.get((number, node))
+        if holds is None:
+            arrangement.lift(task)
+            holds = known[number, node] = bool(arrangement.feasible(task)[node]) and arrangement.is_held(
+                task, node, devices[task]
+            )
+            arrangement.put(task, node, devices[task])
+        if not holds:
             found.append(task)
-        arrangement.put(task, node, devices[task])
     return found
 
 
@@ -46,7 +54,7 @@ def settle(arrangement: Arrangement) -> bool:
         if not wrong:
             return True
         for task in wrong:
-            node = arrangement.lift(task)
+            node, devices = arrangement.lift(task), arrangement.devices[task]
             feasible = arrangement.feasible(task)
             home = arrangement.home[task]
             chosen = arrangement.best(feasible & arrangement.used)
@@ -55,7 +63,7 @@ def settle(arrangement: Arrangement) -> bool:
             if chosen == NOWHERE:
                 chosen = arrangement.best(feasible)
             if chosen == NOWHERE:
-                arrangement.put(task, node, arrangement.devices[task])
+                arrangement.put(task, node, devices)
             else:
                 arrangement.put(task, chosen)
     return not misplaced(arrangement)
@@ -77,6 +85,7 @@ def shorten(arrangement: Arrangement) -> None:
         node = arrangement.node_of[task]
         if len(arrangement.tasks_on[node]) == 1 and not arrangement.held[node]:
             continue
+        devices = arrangement.devices[task]
         arrangement.lift(task)
         returns = arrangement.feasible(task)[home]
         if not returns and _make_way(arrangement, task):
@@ -84,7 +93,7 @@ def shorten(arrangement: Arrangement) -> None:
         if returns:
             arrangement.put(task, home)
         else:
-            arrangement.put(task, node, arrangement.devices[task])
+            arrangement.put(task, node, devices)
 
 
 def _swap_names(arrangement: Arrangement) -> None:
