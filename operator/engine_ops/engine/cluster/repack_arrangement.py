@@ -162,6 +162,14 @@ class Arrangement:
                 feasible[nodes[self.state.ledgers[place].free[nodes].min(axis=1) < 0]] = False
         feasible[home] = may_return
 
+    def is_held(self, task: int, node: int, devices: Devices) -> bool:
+        """Whether certain devices of a node hold a task that is nowhere."""
+        task_class = self._classes[self.class_of[task]]
+        return all(
+            holds(self.state.ledgers[place], node, task_class.requests[self.state.ledgers[place].pool.resource], own)
+            for place, own in parts_of(self.question.problem, task_class, devices)
+        )
+
     def finds_its_devices(self, task: int) -> bool:
         """Whether a task that is nowhere can have its devices again: they hold it, or nobody came to them since."""
         home = self.home[task]
