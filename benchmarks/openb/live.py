@@ -126,7 +126,9 @@ def check(live: LiveObjects, placement: Mapping[str, Any], repacking: Mapping[st
         told = packed.keys() == live.bound.keys()
         print("  every running pod is on one node" if told else "  FAULT: pods are missing, or told of though pending")
         holds = describe("pods where they end, all others being there", check_repacking(oracle, live, packed)) and holds
-        describe_gpus(live, packed)
+        if ours := describe_gpus(live, packed):
+            print(f"  FAULT: {', '.join(ours[:SHOWN])}")
+            holds = False
         return holds and told
 
 
@@ -137,8 +139,7 @@ async def answers(
     connection = await Connection.open(str(cluster.kubeconfig))
     spec = {"searchSeconds": arguments.search, "timeoutSeconds": 120, "dataFrom": {"cluster": {}}}
     placing = {**spec, "type": "scheduling", "constraints": {"strategy": arguments.strategy, **SHARED}}
-    # A repacking knows a node's resources as kube-scheduler does: by their sums.
-    repacking = {**spec, "type": "resource"}
+    repacking = {**spec, "type": "resource", "constraints": SHARED}
     try:
         print(f"\n{PLACEMENT}: {placing}", flush=True)
         placed = await ask(connection, REQUESTS_NAMESPACE, PLACEMENT, placing)
