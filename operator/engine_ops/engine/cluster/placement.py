@@ -92,7 +92,7 @@ class ClusterPlacementSolver:
         ----------
         data
             ``{}`` for the pods that the selection chooses, or ``{task}`` or ``{tasks}``: given tasks, which count as
-            pods of the namespace ``default``.
+            pods of the request's namespace.
         constraints, budget, report
             As for `engine_ops.engine.scheduling.solver.SchedulingSolver`.
 
