@@ -433,6 +433,7 @@ def test_a_selector_that_matches_nothing_moves_nothing() -> None:
     assert answer.objective == answer.lower_bound == 2
     nowhere = solve(snapshot, selection(nodes={"labelSelector": {"matchLabels": {"no": "such"}}}))
     assert nowhere.result["currentNodeCount"] == 0
+    assert nowhere.message == "spec.dataFrom.cluster.nodes selects none of the 2 nodes"
 
 
 @pytest.mark.parametrize(

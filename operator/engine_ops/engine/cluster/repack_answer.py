@@ -120,10 +120,13 @@ def build_answer(
         "cluster": dict(cluster.cluster),
     }
     idle = cluster.usable_nodes - current - int((after & ~now).sum())
+    message = _message(counts, len(empty), idle, len(node_of))
+    if cluster.cluster["nodes"] and not cluster.usable_nodes:
+        message = f"spec.dataFrom.cluster.nodes selects none of the {plural(cluster.cluster['nodes'], 'node')}"
     return Answer(
         result=result,
         algorithm=algorithm,
-        message=_message(counts, len(empty), idle, len(node_of)),
+        message=message,
         score=1.0 if count == bound.nodes else bound.nodes / count,
         summary={**counts, "emptyNodeCount": len(empty)},
         objective=float(count),
