@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,7 +16,10 @@ from typing import Protocol
 import pytest
 
 from engine_ops.devcluster.binaries import COMPONENTS, Binaries, ensure_binaries
+from engine_ops.devcluster.client import ApiClient, ApiError
 from engine_ops.devcluster.cluster import DevCluster
+
+SERVICE_ACCOUNT_SECONDS = 30.0
 
 
 class Kubectl(Protocol):
@@ -55,9 +59,24 @@ def namespace(cluster: DevCluster) -> Iterator[str]:
         client.request(
             "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         )
+        _wait_for_service_account(client, name)
     yield name
     with cluster.client() as client:
         client.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def _wait_for_service_account(client: ApiClient, namespace: str) -> None:
+    """Wait until the controller manager has made the ServiceAccount without which no pod can be created."""
+    deadline = time.monotonic() + SERVICE_ACCOUNT_SECONDS
+    while True:
+        try:
+            client.request("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/default")
+        except ApiError as error:
+            if error.status != 404 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 @pytest.fixture(scope="session")
