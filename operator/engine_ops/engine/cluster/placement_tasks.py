@@ -14,13 +14,7 @@ from engine_ops.engine.cluster.live_rules import read_rules
 from engine_ops.engine.cluster.problem import GivenTask, Unmodelled
 from engine_ops.engine.cluster.selection import WorkloadPods
 from engine_ops.engine.scheduling.model import Task
-from engine_ops.engine.scheduling.subjects import Port, Rules, TaskRef
-
-# Models take snake_case names too.
-_RULE_FIELDS = (
-    "labels", "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints",
-    "node_selector", "topology_spread_constraints",
-)  # fmt: skip
+from engine_ops.engine.scheduling.subjects import Port, Rules, TaskRef, rules_key
 
 
 def given_tasks(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]], namespace: str) -> list[GivenTask]:
@@ -38,7 +32,7 @@ def given_tasks(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]], nam
     known: dict[str, Rules] = {}
     given = []
     for task, fields in zip(tasks, written, strict=True):
-        key = repr([fields.get(name) for name in _RULE_FIELDS])
+        key = rules_key(fields)
         rules = known.get(key)
         if rules is None:
             rules = known[key] = dataclasses.replace(Rules.of(task), namespace=namespace)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from engine_ops.engine.scheduling.checks import in_percent, tasks_of
 from engine_ops.engine.scheduling.devices import DevicePool
 from engine_ops.engine.scheduling.model import Node, SchedulingData, Task
-from engine_ops.engine.scheduling.subjects import NodeRef, Rules, TaskRef
+from engine_ops.engine.scheduling.subjects import NodeRef, Rules, TaskRef, rules_key
 from engine_ops.engine.unit_arrays import capacity_units_array, request_units_array
 from engine_ops.engine.units import base_amount
 
@@ -171,21 +171,12 @@ def _nodes(nodes: Sequence[Node], resources: Sequence[str], *, percent: bool) ->
     return capacity, load
 
 
-# Models take snake_case names too.
-_RULE_FIELDS = (
-    "labels", "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints",
-    "node_selector", "topology_spread_constraints",
-)  # fmt: skip
-
-
 def _rules(tasks: Sequence[Task], written: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[Rules]]:
-    # The text of what the user wrote is the key: two spellings of one rule only make two classes of it.
     index: dict[str, int] = {}
     distinct: list[Rules] = []
     rule_of = []
     for task, fields in zip(tasks, written, strict=True):
-        key = repr([fields.get(name) for name in _RULE_FIELDS])
-        number = index.setdefault(key, len(distinct))
+        number = index.setdefault(rules_key(fields), len(distinct))
         if number == len(distinct):
             distinct.append(Rules.of(task))
         rule_of.append(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from engine_ops.engine.scheduling.model import Task
 from engine_ops.engine.scheduling.rules import Affinity, Toleration, TopologySpreadConstraint
@@ -87,3 +87,18 @@ class Rules:
             tolerations=task.tolerations,
             topology_spread_constraints=task.topology_spread_constraints,
         )
+
+
+# Models take snake_case names too.
+_RULE_FIELDS = (
+    "labels", "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints",
+    "node_selector", "topology_spread_constraints",
+)  # fmt: skip
+
+
+def rules_key(written: Mapping[str, Any]) -> str:
+    """Return a text that is the same for tasks with the same rules, from what the user wrote.
+
+    Two spellings of one rule have two texts: that only makes two classes of it.
+    """
+    return repr([written.get(name) for name in _RULE_FIELDS])
