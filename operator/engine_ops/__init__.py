@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine_ops.engine.config import EngineConfig
-    from engine_ops.engine.engine import OptimizationEngine
+    from engine_ops.library import OptimizationEngine
     from engine_ops.engine.request import OptimizationMetrics, OptimizationRequest, OptimizationResult, SolvedBy
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ __all__ = [
 
 _HOMES = {
     "EngineConfig": "engine_ops.engine.config",
-    "OptimizationEngine": "engine_ops.engine.engine",
+    "OptimizationEngine": "engine_ops.library",
     "OptimizationMetrics": "engine_ops.engine.request",
     "OptimizationRequest": "engine_ops.engine.request",
     "OptimizationResult": "engine_ops.engine.request",

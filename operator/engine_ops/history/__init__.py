@@ -1,0 +1,1 @@
+"""What happened is remembered: data points, their codec, the collector, stores, outcomes."""

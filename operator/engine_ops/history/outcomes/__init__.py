@@ -1,0 +1,1 @@
+"""What became of the workloads that answers were for."""

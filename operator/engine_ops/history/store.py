@@ -1,0 +1,98 @@
+"""Where history is kept: named blobs with versions. The protocol above them is in `engine_ops.history.log`."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class StoreError(RuntimeError):
+    """The store could not do what was asked; nothing was changed, or it is not known whether it was."""
+
+
+class StoreUnavailableError(StoreError):
+    """It did not answer; trying again later may help."""
+
+
+class StoreRefusedError(StoreError):
+    """It answered and refused: a right, a quota, a size. The message says which."""
+
+
+class ConflictError(StoreError):
+    """The blob is not as it was when its version was read: it was changed, made or deleted by somebody else."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blob:
+    """One blob as it is stored.
+
+    Parameters
+    ----------
+    name
+        Lower-case letters, digits and dashes.
+    version
+        Changes whenever the blob does.
+    content
+        Its bytes; None where they are missing though the blob is there.
+    labels
+        What can be read of it without the content; see `engine_ops.history.log`.
+    sealed
+        Whether the store lets nobody change the content.
+    """
+
+    name: str
+    version: str
+    content: bytes | None
+    labels: Mapping[str, str]
+    sealed: bool = False
+
+
+class BlobStore(abc.ABC):
+    """A flat set of blobs with compare-and-swap.
+
+    Every method raises `StoreUnavailableError` or `StoreRefusedError` where the store does not answer or refuses.
+    A store on this machine never suspends in them, so that synchronous code can drive them.
+    """
+
+    max_blob_bytes: ClassVar[int]
+    """No content may be longer."""
+
+    @abc.abstractmethod
+    async def list(self) -> list[Blob]:
+        """Return every blob of the history, whole, in the order of their names."""
+
+    @abc.abstractmethod
+    async def read(self, name: str) -> Blob | None:
+        """Return one blob, or None if it is not there."""
+
+    @abc.abstractmethod
+    async def create(self, name: str, content: bytes, labels: Mapping[str, str], *, sealed: bool = False) -> str:
+        """Make a blob and return its version.
+
+        Raises
+        ------
+        ConflictError
+            If there is one of that name.
+        """
+
+    @abc.abstractmethod
+    async def replace(self, name: str, content: bytes, labels: Mapping[str, str], version: str) -> str:
+        """Replace a blob that is still at ``version``, and return its new version.
+
+        Raises
+        ------
+        ConflictError
+            If it is at another version, or gone.
+        """
+
+    @abc.abstractmethod
+    async def delete(self, name: str, version: str | None = None) -> None:
+        """Delete a blob, if it is there; with a version, only if it is still at it.
+
+        Raises
+        ------
+        ConflictError
+            If it is at another version.
+        """
