@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine_ops.engine.config import EngineConfig
-    from engine_ops.library import OptimizationEngine
     from engine_ops.engine.request import OptimizationMetrics, OptimizationRequest, OptimizationResult, SolvedBy
+    from engine_ops.library import OptimizationEngine
 
 __version__ = "0.1.0"
 

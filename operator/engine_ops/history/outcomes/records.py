@@ -55,7 +55,7 @@ class ContainerStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PodRecord:
-    """One pod. ``phase`` is Kubernetes' own; ``started_ms`` is its startTime, ``finished_ms`` its last container's end."""
+    """One pod: ``phase`` is Kubernetes' own, ``started_ms`` its startTime, ``finished_ms`` its last container's end."""
 
     uid: str
     namespace: str
