@@ -9,7 +9,19 @@ from typing import ClassVar
 
 
 class StoreError(RuntimeError):
-    """The store could not do what was asked; nothing was changed, or it is not known whether it was."""
+    """The store could not do what was asked; nothing was changed, or it is not known whether it was.
+
+    Parameters
+    ----------
+    message
+        What was wrong.
+    retry_after_seconds
+        What the store asked to be left alone for, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class StoreUnavailableError(StoreError):
@@ -35,7 +47,7 @@ class Blob:
     version
         Changes whenever the blob does.
     content
-        Its bytes; None where they are missing though the blob is there.
+        Its bytes; None where they are missing though the blob is there, or where only its labels were asked for.
     labels
         What can be read of it without the content; see `engine_ops.history.log`.
     sealed
@@ -60,8 +72,14 @@ class BlobStore(abc.ABC):
     """No content may be longer."""
 
     @abc.abstractmethod
-    async def list(self) -> list[Blob]:
-        """Return every blob of the history, whole, in the order of their names."""
+    async def list(self, *, contents: bool = True) -> list[Blob]:
+        """Return every blob of the history as they were at one instant, in the order of their names.
+
+        Parameters
+        ----------
+        contents
+            False leaves them out: for histories that are read segment by segment.
+        """
 
     @abc.abstractmethod
     async def read(self, name: str) -> Blob | None:
