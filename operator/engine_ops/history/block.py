@@ -1,0 +1,202 @@
+"""A run of points in columns: what filters and statistics read as arrays, everything else compressed in chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine_ops.history.chunk import decode_chunk, encode_chunk
+from engine_ops.history.keys import KEY_BYTES, point_key
+from engine_ops.history.limits import CutCounts, pack
+from engine_ops.ml.data_point import WorkloadDataPoint
+
+CHUNK_POINTS: Final = 2_000
+"""At most so many points are compressed together: what reading one costs in memory and time."""
+MAX_BLOCK_POINTS: Final = 65_535
+"""Codes of types and namespaces have 16 bits."""
+
+_NO_KEY = bytes(KEY_BYTES)
+_DECODE = msgspec.msgpack.Decoder(tuple[dict[str, float], dict[str, object]]).decode
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Columns:
+    """What can be asked of a block without decompressing it; arrays of one length, not to be written to.
+
+    Parameters
+    ----------
+    timestamps, durations
+        Milliseconds.
+    successes
+        0 or 1.
+    types, namespaces
+        Codes: positions in ``type_names`` and ``namespace_names``; the empty name stands for no namespace.
+    """
+
+    timestamps: npt.NDArray[np.int64]
+    durations: npt.NDArray[np.float64]
+    successes: npt.NDArray[np.uint8]
+    types: npt.NDArray[np.uint16]
+    namespaces: npt.NDArray[np.uint16]
+    type_names: tuple[str, ...]
+    namespace_names: tuple[str, ...]
+
+
+class Block:
+    """Points in the order in which they were recorded; it grows until it is sealed.
+
+    The key of each is kept beside it; a point without one is never taken for another.
+    """
+
+    def __init__(self) -> None:
+        self.sealed = False
+        self.timestamps = array("q")
+        self.durations = array("d")
+        self.successes = array("B")
+        self.types = array("H")
+        self.namespaces = array("H")
+        self.type_codes: dict[str, int] = {}
+        self.namespace_codes: dict[str, int] = {"": 0}
+        self._keys = bytearray()
+        self._chunks: list[tuple[int, bytes]] = []
+        self._tail: list[bytes] = []
+        self._columns: Columns | None = None
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    @property
+    def start_ms(self) -> int:
+        """The earliest timestamp; 0 of an empty block."""
+        return min(self.timestamps, default=0)
+
+    @property
+    def end_ms(self) -> int:
+        """The latest timestamp; 0 of an empty block."""
+        return max(self.timestamps, default=0)
+
+    @property
+    def encoded_bytes_estimate(self) -> int:
+        """About how long the encoded segment will be; what is not compressed yet is taken at a quarter."""
+        return 200 + 12 * len(self) + sum(len(body) for _, body in self._chunks) + sum(map(len, self._tail)) // 4
+
+    def append(
+        self, point: WorkloadDataPoint, counts: CutCounts | None = None, key: bytes | None = None
+    ) -> bytes | None:
+        """Add a point at the new end and return its key, which the caller may know already.
+
+        Raises
+        ------
+        InvalidPointError
+            If it holds something that is no JSON value; nothing was added.
+        ValueError
+            If the block is sealed or full.
+        """
+        if self.sealed:
+            raise ValueError("a sealed block takes no more points")
+        if len(self) >= MAX_BLOCK_POINTS:
+            raise ValueError(f"a block holds at most {MAX_BLOCK_POINTS} points")
+        kind, packed = pack(point, counts if counts is not None else CutCounts())
+        key = key if key is not None else point_key(point)
+        self._add(point, kind, packed, key)
+        return key
+
+    def _add(self, point: WorkloadDataPoint, kind: str, packed: bytes, key: bytes | None) -> None:
+        namespace = point.metadata.get("namespace")
+        if type(namespace) is not str:
+            namespace = ""
+        self.timestamps.append(point.timestamp)
+        self.durations.append(point.duration)
+        self.successes.append(point.success)
+        self.types.append(self.type_codes.setdefault(kind, len(self.type_codes)))
+        self.namespaces.append(self.namespace_codes.setdefault(namespace, len(self.namespace_codes)))
+        self._keys += key or _NO_KEY
+        self._tail.append(packed)
+        self._columns = None
+        if len(self._tail) >= CHUNK_POINTS:
+            self._chunks.append((len(self._tail), encode_chunk(self._tail)))
+            self._tail = []
+
+    def seal(self) -> None:
+        """Take no more points, and compress what is not compressed yet."""
+        if self._tail:
+            self._chunks.append((len(self._tail), encode_chunk(self._tail)))
+            self._tail = []
+        self.sealed = True
+
+    def chunks(self) -> Iterator[tuple[int, bytes]]:
+        """Yield how many points each chunk has and its bytes, oldest first, the newest points compressed for now."""
+        yield from self._chunks
+        if self._tail:
+            yield len(self._tail), encode_chunk(self._tail)
+
+    def keys(self) -> Iterator[bytes | None]:
+        """Yield the key of each point, None where it has none."""
+        for start in range(0, len(self._keys), KEY_BYTES):
+            key = bytes(self._keys[start : start + KEY_BYTES])
+            yield key if key != _NO_KEY else None
+
+    def columns(self) -> Columns:
+        """Return the columns as arrays."""
+        if self._columns is None:
+            # A view would forbid the array to grow, so an open block hands out copies.
+            def view(column: array[int] | array[float], kind: type) -> npt.NDArray[Any]:
+                whole: npt.NDArray[Any] = np.frombuffer(column, dtype=kind)
+                return whole if self.sealed else whole.copy()
+
+            self._columns = Columns(
+                view(self.timestamps, np.int64),
+                view(self.durations, np.float64),
+                view(self.successes, np.uint8),
+                view(self.types, np.uint16),
+                view(self.namespaces, np.uint16),
+                tuple(self.type_codes),
+                tuple(self.namespace_codes),
+            )
+        return self._columns
+
+    def points(self, rows: Sequence[int] | npt.NDArray[np.intp] | None = None) -> Iterator[WorkloadDataPoint]:
+        """Yield the points, or those of some rows in ascending order; a chunk is in memory at a time."""
+        types = tuple(self.type_codes)
+        wanted = range(len(self)) if rows is None else [int(row) for row in rows]
+        position, first = 0, 0
+        for count, body in [*self._chunks, (len(self._tail), b"")]:
+            last = first + count
+            stop = position
+            while stop < len(wanted) and wanted[stop] < last:
+                stop += 1
+            if stop > position:
+                content = decode_chunk(body) if body else [_DECODE(packed) for packed in self._tail]
+                for row in wanted[position:stop]:
+                    usage, metadata = content[row - first]
+                    yield WorkloadDataPoint(
+                        self.timestamps[row],
+                        types[self.types[row]],
+                        usage,
+                        self.durations[row],
+                        bool(self.successes[row]),
+                        metadata,
+                    )
+            position, first = stop, last
+
+    def take(self, rows: Sequence[int]) -> Block:
+        """Return an open block of some rows, in ascending order."""
+        taken = Block()
+        for point in self.points(rows):
+            taken.append(point)
+        return taken
+
+    def reopened(self) -> Block:
+        """Return an open block of the same points."""
+        return self.take(range(len(self)))
+
+    def without(self, keys: Container[bytes]) -> Block:
+        """Return this block if it holds none of these keys, else a new open one of the other points."""
+        kept = [row for row, key in enumerate(self.keys()) if key is None or key not in keys]
+        return self if len(kept) == len(self) else self.take(kept)

@@ -1,0 +1,75 @@
+"""Which keys are there: a set of the latest, one sorted array of the many before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+MERGE_AT: Final = 50_000
+"""So many keys in the set become part of the array: 16 bytes each there, about 110 in the set."""
+
+_Halves = npt.NDArray[np.uint64]
+
+
+class KeyIndex:
+    """Keys as `engine_ops.history.keys` makes them: 16 bytes, two halves of 64 bits."""
+
+    def __init__(self) -> None:
+        self._recent: set[bytes] = set()
+        self._high = np.empty(0, dtype=np.uint64)
+        self._low = np.empty(0, dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._recent) + len(self._high)
+
+    def __contains__(self, key: object) -> bool:
+        if key in self._recent:
+            return True
+        if not len(self._high) or not isinstance(key, bytes):
+            return False
+        high, low = _halves([key])
+        first = int(np.searchsorted(self._high, high[0]))
+        last = int(np.searchsorted(self._high, high[0], side="right"))
+        return bool((self._low[first:last] == low[0]).any())
+
+    def add(self, key: bytes) -> None:
+        """Add a key."""
+        self._recent.add(key)
+        if len(self._recent) >= MERGE_AT:
+            self._merge()
+
+    def update(self, keys: Iterable[bytes | None]) -> None:
+        """Add every key that is not None."""
+        for key in keys:
+            if key is not None:
+                self.add(key)
+
+    def discard(self, keys: Iterable[bytes | None]) -> None:
+        """Forget keys."""
+        gone = {key for key in keys if key is not None}
+        rest = list(gone - self._recent)
+        self._recent -= gone
+        if rest and len(self._high):
+            high, low = _halves(rest)
+            kept = np.ones(len(self._high), dtype=bool)
+            first = np.searchsorted(self._high, high)
+            last = np.searchsorted(self._high, high, side="right")
+            # Nearly always one row: two keys of one high half are a matter of chance.
+            for begin, end, half in zip(first.tolist(), last.tolist(), low, strict=True):
+                kept[begin:end] &= self._low[begin:end] != half
+            self._high, self._low = self._high[kept], self._low[kept]
+
+    def _merge(self) -> None:
+        high, low = _halves(list(self._recent))
+        high, low = np.concatenate([self._high, high]), np.concatenate([self._low, low])
+        order = np.argsort(high, kind="stable")
+        self._high, self._low = high[order], low[order]
+        self._recent = set()
+
+
+def _halves(keys: list[bytes]) -> tuple[_Halves, _Halves]:
+    both = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]

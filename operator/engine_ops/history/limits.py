@@ -1,0 +1,179 @@
+"""What a point may hold: everything longer is cut or left out, and counted; what is no JSON value is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+
+from engine_ops.ml.data_point import WorkloadDataPoint
+
+MAX_STRING: Final = 256
+"""Characters of a string; the rest is cut."""
+MAX_KEY: Final = 256
+"""Characters of a key; the entry of a longer one is left out, since two of them could become one."""
+MAX_DEPTH: Final = 8
+"""Objects and lists inside each other, metadata itself being the first; what is deeper is left out."""
+MAX_LEAVES: Final = 2048
+"""Values in resource usage and metadata together; further ones are left out."""
+MAX_POINT_BYTES: Final = 16 * 1024
+"""Bytes of a point's resource usage and metadata as MessagePack; what goes beyond is left out."""
+
+# What is worth most is kept when a point is too large: who it was, then what became of it.
+_FIRST = ("uid", "generation", "run", "requestId", "namespace", "name", "workload", "outcome", "requested", "solve")
+_INT64 = 2**63
+_ENCODE = msgspec.msgpack.Encoder().encode
+
+
+class InvalidPointError(ValueError):
+    """A point holds a value that no JSON document can hold; the message names the field."""
+
+
+@dataclasses.dataclass(slots=True)
+class CutCounts:
+    """How much did not fit.
+
+    Parameters
+    ----------
+    points
+        That lost something.
+    strings
+        That were cut at `MAX_STRING`.
+    left_out
+        Entries and list items that were left out for their key, their depth, their number or the point's size.
+    """
+
+    points: int = 0
+    strings: int = 0
+    left_out: int = 0
+
+
+def _value_type(depth: int) -> Any:
+    leaf = (
+        None
+        | bool
+        | Annotated[int, msgspec.Meta(ge=-_INT64, le=_INT64 - 1)]
+        | float
+        | Annotated[str, msgspec.Meta(max_length=MAX_STRING)]
+    )
+    value: Any = leaf
+    for _ in range(depth - 1):
+        value = leaf | list[value] | dict[_Key, value]
+    return dict[_Key, value]
+
+
+_Key = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
+_METADATA = _value_type(MAX_DEPTH)
+_USAGE = dict[_Key, float]
+
+
+def pack(point: WorkloadDataPoint, counts: CutCounts) -> tuple[str, bytes]:
+    """Return a point's request type, and its resource usage and metadata as one MessagePack array, within the limits.
+
+    Tuples and sets become lists, decimals and numpy's scalars plain numbers.
+
+    Raises
+    ------
+    InvalidPointError
+        If something is no JSON value, an integer does not fit 64 bits or a string is not Unicode (a lone surrogate).
+    """
+    kind, usage, metadata = point.request_type, point.resource_usage, point.metadata
+    try:
+        # One pass in C says that nothing has to be cut, which is so for nearly every point.
+        packed = _ENCODE((msgspec.convert(usage, _USAGE), msgspec.convert(metadata, _METADATA)))
+        # A leaf takes a byte at least: a short point cannot have too many.
+        if len(packed) <= MAX_LEAVES and len(kind) <= MAX_STRING and kind.isascii():
+            return kind, packed
+    except (msgspec.ValidationError, TypeError, ValueError, AttributeError, RecursionError):
+        pass  # the slow way says what is wrong, or cuts it
+    trimmer = _Trimmer(counts)
+    kind = trimmer.text("request_type", kind)
+    packed = trimmer.pack(usage, metadata)
+    counts.points += trimmer.lost
+    return kind, packed
+
+
+class _Trimmer:
+    def __init__(self, counts: CutCounts) -> None:
+        self.counts = counts
+        self.lost = False
+        self._leaves = 0
+        self._bytes = 8  # around both objects
+
+    def pack(self, usage: Mapping[str, float], metadata: Mapping[str, Any]) -> bytes:
+        kept = self._object("resource_usage", usage, 1)
+        first = {name: metadata[name] for name in _FIRST if name in metadata}
+        rest = {name: value for name, value in metadata.items() if name not in first}
+        return _ENCODE((kept, self._object("metadata", {**first, **rest}, 1)))
+
+    def text(self, path: str, value: str) -> str:
+        value = str(value)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidPointError(f"{path} is not Unicode text: it holds a lone surrogate") from None
+        if len(value) <= MAX_STRING:
+            return value
+        self.counts.strings += 1
+        self.lost = True
+        return value[:MAX_STRING]
+
+    def _object(self, path: str, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidPointError(f"{path} has the key {key!r}: keys must be strings")
+            place = f"{path}.{key[:MAX_KEY]}"
+            if len(key) > MAX_KEY:
+                self._leave_out()
+                continue
+            plain = self.text(f"the key {place}", key)
+            cleaned = self._value(place, item, depth, 5 + len(plain.encode()))
+            if cleaned is not _LEFT_OUT:
+                kept[plain] = cleaned
+        return kept
+
+    def _value(self, path: str, value: Any, depth: int, overhead: int) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, Decimal):
+            value = float(value)
+        nested = isinstance(value, Mapping | list | tuple | set | frozenset)
+        cleaned = value if nested else self._scalar(path, value)
+        # Five bytes stand before any string or container, nine are a whole number.
+        size = overhead + (5 + len(cleaned.encode()) if isinstance(cleaned, str) else 9)
+        if (nested and depth >= MAX_DEPTH) or self._leaves >= MAX_LEAVES or self._bytes + size > MAX_POINT_BYTES:
+            return self._leave_out()
+        self._bytes += size
+        self._leaves += 1
+        if isinstance(value, Mapping):
+            return self._object(path, value, depth + 1)
+        if nested:
+            items = (self._value(f"{path}[{index}]", item, depth + 1, 0) for index, item in enumerate(value))
+            return [item for item in items if item is not _LEFT_OUT]
+        return cleaned
+
+    def _scalar(self, path: str, value: Any) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self.text(path, value)
+        if isinstance(value, int):
+            if not -_INT64 <= value < _INT64:
+                raise InvalidPointError(f"{path} is an integer beyond 64 bits")
+            return int(value)
+        if isinstance(value, float):
+            return float(value)
+        raise InvalidPointError(f"{path} is no JSON value but of type {type(value).__name__}")
+
+    def _leave_out(self) -> Any:
+        self.counts.left_out += 1
+        self.lost = True
+        return _LEFT_OUT
+
+
+_LEFT_OUT: Final = object()
