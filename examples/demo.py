@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = "demo"
 READY = "watching optimizationrequests"
 START_SECONDS = 30.0
+OUTCOME_SECONDS = 60.0
+JOBS = 4
+"""As many as examples/demo-jobs.yaml has."""
 ENGINE_OPS = Path(sysconfig.get_path("scripts")) / "engine-ops"
 
 
@@ -75,6 +78,12 @@ def run(*, keep: bool) -> int:
             shell.run("kubectl engine-ops explain gpu-batch")
             shell.run("kubectl engine-ops explain report-run")
             shell.run("kubectl engine-ops explain api-right-size")
+            say("what happened is remembered: Jobs run, and the history joins what became of them")
+            shell.run("kubectl apply -f examples/demo-jobs.yaml")
+            shell.run("kubectl wait optreq -l demo=jobs --for=condition=Ready --timeout=30s", quiet=True)
+            wait_for_outcomes(cluster)
+            shell.run("kubectl engine-ops history stats")
+            shell.run("kubectl engine-ops history show")
             kept = keep
         say(f"done in {time.monotonic() - began:.0f} s")
         if keep:
@@ -162,6 +171,19 @@ def settle(cluster: DevCluster) -> None:
         if all(reason not in ("", "Solving") for reason in reasons.stdout.rstrip(",").split(",")):
             return
         time.sleep(0.2)
+
+
+def wait_for_outcomes(cluster: DevCluster) -> None:
+    """Wait until the Jobs have ended, and the history has their outcomes."""
+    environment = cluster.environment()
+    command = [str(ENGINE_OPS), "history", "export", "--format", "jsonl"]
+    deadline = time.monotonic() + OUTCOME_SECONDS
+    while time.monotonic() < deadline:
+        done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+        if done.stdout.count('"of":"workload"') >= JOBS:
+            return
+        time.sleep(0.5)
+    raise DevClusterError(f"the outcomes of the Jobs are not in the history: {done.stderr}")
 
 
 def take_down(*, quiet: bool = False) -> None:

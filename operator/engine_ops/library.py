@@ -1,10 +1,10 @@
-"""The engine as a library: synchronous and asynchronous, in a script or in a notebook."""
+"""The engine as a library: synchronous and asynchronous, in a script or in a notebook, with a history of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from engine_ops import __version__
 from engine_ops.api.faults import InvalidDataError, WaitingError
@@ -13,6 +13,12 @@ from engine_ops.engine.config import EngineConfig
 from engine_ops.engine.contract import Answer, Budget, Report, ignore_report
 from engine_ops.engine.request import OptimizationMetrics, OptimizationRequest, OptimizationResult, SolvedBy
 from engine_ops.engine.solvers import TYPES, solver_for
+from engine_ops.ml.data_point import WorkloadDataPoint
+from engine_ops.ml.request_fields import request_fields
+
+if TYPE_CHECKING:
+    from engine_ops.history.collector import WorkloadCollector
+    from engine_ops.history.local import LocalHistory
 
 
 class OptimizationEngine:
@@ -36,6 +42,45 @@ class OptimizationEngine:
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config if config is not None else EngineConfig()
+        self._history: LocalHistory | None = None
+        if self.config.enable_workload_collection:
+            from engine_ops.history.local import LocalHistory
+
+            self._history = LocalHistory(self.config.history_directory, capacity=self.config.history_points)
+
+    @property
+    def collector(self) -> WorkloadCollector | None:
+        """The data points so far; None unless ``enable_workload_collection`` is set.
+
+        What really became of a workload is the caller's to say: record a `engine_ops.ml.WorkloadDataPoint` of your own
+        with `record`.
+        """
+        return self._history.collector if self._history is not None else None
+
+    def record(self, point: WorkloadDataPoint) -> None:
+        """Add a data point to the history.
+
+        Raises
+        ------
+        RuntimeError
+            If ``enable_workload_collection`` is not set.
+        ValueError
+            If the point holds what is no JSON value.
+        """
+        if self._history is None:
+            raise RuntimeError("no history is kept: set EngineConfig(enable_workload_collection=True)")
+        self._history.record(point)
+
+    def close(self) -> None:
+        """Write what the history directory lacks. The engine can be used on, and closed again."""
+        if self._history is not None:
+            self._history.flush()
+
+    def __enter__(self) -> Self:
+        return self.init()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def init(self) -> Self:
         """Load every solver now, so that the first request is as quick as the others.
@@ -64,6 +109,13 @@ class OptimizationEngine:
         OptimizationResult
             Bad data and unanswerable questions come back as ``success=False`` with a reason, never as an exception.
         """
+        asked_ms = time.time_ns() // 1_000_000
+        result = self._answer(request, report)
+        if self._history is not None:
+            self._history.record(_point(request, result, asked_ms))
+        return result
+
+    def _answer(self, request: OptimizationRequest, report: Report) -> OptimizationResult:
         started = time.monotonic()
         search_seconds = self.config.search_seconds if request.search_seconds is None else request.search_seconds
         budget = Budget.of(search_seconds, max_steps=self.config.max_steps, seed=self.config.seed)
@@ -78,6 +130,26 @@ class OptimizationEngine:
     async def optimize_async(self, request: OptimizationRequest, report: Report = ignore_report) -> OptimizationResult:
         """Answer a request in a thread, so that the event loop stays free. See `optimize`."""
         return await asyncio.to_thread(self.optimize, request, report)
+
+
+def _point(request: OptimizationRequest, result: OptimizationResult, asked_ms: int) -> WorkloadDataPoint:
+    """Return what is known of a request by itself: its own time and whether it was answered."""
+    solve: dict[str, Any] = {"durationMs": result.metrics.duration_ms, "reason": result.reason}
+    if result.metrics.score is not None:
+        solve["score"] = result.metrics.score
+    if result.solved_by is not None and result.solved_by.algorithm is not None:
+        solve["algorithm"] = result.solved_by.algorithm
+    metadata: dict[str, Any] = {"requestId": request.id, "solve": solve}
+    fields = request_fields(request.type, request.data)
+    if fields:
+        metadata["request"] = fields
+    metadata["outcome"] = {
+        "of": "request",
+        "state": "succeeded" if result.success else "failed",
+        "reason": result.reason,
+        "closedAt": asked_ms + result.metrics.duration_ms,
+    }
+    return WorkloadDataPoint(asked_ms, request.type, {}, result.metrics.duration_ms, result.success, metadata)
 
 
 def _duration_ms(started: float) -> int:

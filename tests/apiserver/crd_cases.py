@@ -146,6 +146,43 @@ def _cluster() -> list[Case]:
     ]
 
 
+def _history() -> list[Case]:
+    points, first = "status.historyPoints", "status.historyPoints[0]"
+    reference = "spec.workloadRef"
+    return [
+        Case(REQUEST, f"{reference}.apiVersion", "enum", "batch/v1", "batch/v2"),
+        _required(REQUEST, f"{reference}.kind", "Job"),
+        Case(REQUEST, f"{reference}.kind", "enum", "Job", "ReplicaSet"),
+        _required(REQUEST, f"{reference}.name", "a"),
+        *_name(REQUEST, f"{reference}.name", good="a.b-c.d", bad="A"),
+        *_label_selector("spec.workloadSelector"),
+        Case(REQUEST, points, "maxItems", [HISTORY_POINT] * 16, [HISTORY_POINT] * 17),
+        *[_required(REQUEST, f"{first}.{name}", HISTORY_POINT[name]) for name in HISTORY_POINT if name != "workload"],
+        *[
+            case
+            for name in ("generation", "run", "stamp", "timestamp", "durationMs")
+            for case in _bounds(REQUEST, f"{first}.{name}", 0, MAX_COUNT)
+        ],
+        *[_word(REQUEST, f"{first}.{name}") for name in ("type", "reason", "algorithm")],
+        *_bounds(REQUEST, f"{first}.score", 0, 1),
+        _required(REQUEST, f"{first}.workload.kind", "Job"),
+        Case(REQUEST, f"{first}.workload.kind", "enum", "Pod", "ReplicaSet"),
+        _required(REQUEST, f"{first}.workload.name", "a"),
+        *_name(REQUEST, f"{first}.workload.name", good="a.b-c.d", bad="A"),
+    ]
+
+
+HISTORY_POINT: dict[str, Any] = {
+    "generation": 1,
+    "run": 1,
+    "stamp": 5,
+    "timestamp": 4,
+    "type": "resource",
+    "success": True,
+    "reason": "Solved",
+    "durationMs": 1,
+    "workload": {"kind": "Job", "name": "a"},
+}
 _MEASURES = ("objective", "lowerBound", "gap")
 
 CASES = [
@@ -157,6 +194,7 @@ CASES = [
     *_name(REQUEST, "spec.dataFrom.configMapKeyRef.name", good="a.b-c.d", bad="A"),
     *_name(REQUEST, "spec.dataFrom.configMapKeyRef.key", good="Data_1-a.json", bad="a/b"),
     *_cluster(),
+    *_history(),
     *_name(REQUEST, "spec.plugin", good="none", bad="my plugin"),
     *_bounds(REQUEST, "spec.searchSeconds", 0, 3600),
     *_bounds(REQUEST, "spec.timeoutSeconds", 1, 3600),
@@ -321,6 +359,37 @@ RULE_CASES = [
     ),
     RuleCase(
         REQUEST,
+        "workload-by-name-or-by-labels",
+        [{"spec.workloadRef": {"kind": "Job", "name": "a"}}, {"spec.workloadSelector": {}}],
+        [{"spec.workloadRef": {"kind": "Job", "name": "a"}, "spec.workloadSelector": {}}],
+        "spec.workloadSelector",
+        "workloadSelector must not be set together with workloadRef: each of them says what the answer is for",
+    ),
+    RuleCase(
+        REQUEST,
+        "api-version-of-the-workload",
+        [
+            {"spec.workloadRef": workload | {"name": "a"}}
+            for workload in (
+                {"kind": "Job"},
+                {"apiVersion": "batch/v1", "kind": "CronJob"},
+                {"apiVersion": "apps/v1", "kind": "DaemonSet"},
+                {"apiVersion": "v1", "kind": "Pod"},
+            )
+        ],
+        [
+            {"spec.workloadRef": workload | {"name": "a"}}
+            for workload in (
+                {"apiVersion": "v1", "kind": "CronJob"},
+                {"apiVersion": "batch/v1", "kind": "StatefulSet"},
+                {"apiVersion": "apps/v1", "kind": "Pod"},
+            )
+        ],
+        "spec.workloadRef.apiVersion",
+        "apiVersion must be batch/v1 for Job and CronJob, v1 for Pod and apps/v1 for the other kinds",
+    ),
+    RuleCase(
+        REQUEST,
         "search-within-timeout",
         [
             {"spec.searchSeconds": 5, "spec.timeoutSeconds": 5},
@@ -380,6 +449,15 @@ def base(resource: Resource, path: str = "") -> dict[str, Any]:
         if path.startswith(_CLUSTER):
             return _live_request(spec, path)
         spec |= {"dataFrom": copy.deepcopy(_REF)} if path.startswith("spec.dataFrom") else {"data": {"items": []}}
+        if path.startswith("spec.workloadRef."):
+            spec |= {"workloadRef": {"kind": "Job", "name": "a"}}
+        if path.startswith("spec.workloadSelector."):
+            spec |= {
+                "workloadSelector": {
+                    "matchLabels": {},
+                    "matchExpressions": [{"key": "a", "operator": "In", "values": ["a"]}],
+                }
+            }
     else:
         by_service = {"service": {"name": "a", "namespace": "b", "port": 8080}}
         by_class = {"entryPoint": "package.module:Class"}
@@ -423,6 +501,7 @@ def base_status(resource: Resource) -> dict[str, Any]:
             "metrics": {"durationMs": 1},
             "solvedBy": {"name": "a"},
             "progress": {"objective": 1.5},
+            "historyPoints": [copy.deepcopy(HISTORY_POINT)],
         }
     else:
         status |= {"model": {"id": "a"}, "counts": {"requests": 1}, "latency": {"p50Ms": 1}}

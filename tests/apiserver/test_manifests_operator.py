@@ -20,6 +20,7 @@ SAMPLE_REASONS = {
     "checkout-right-size": "Solved",
     "gpu-batch": "Unplaceable",
     "invoice-run": "Solved",
+    "nightly-invoices": "Solved",
     "report-run": "Unplaceable",
     "tasks-on-nodes": "Solved",
     "web-shop": "Solved",

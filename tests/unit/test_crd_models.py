@@ -24,6 +24,7 @@ from engine_ops.api.optimizationrequest import (
     SolvedBy,
 )
 from engine_ops.api.optimizerplugin import OptimizerPlugin, PluginLimits, PluginSource
+from engine_ops.api.workload_ref import WorkloadRef
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
 
@@ -102,7 +103,7 @@ def test_memory_is_kept_as_written_and_read_as_bytes(memory: Any, expected: int)
 
 def test_the_rules_of_the_schema_are_the_rules_of_the_models() -> None:
     models = {requests.OptimizationRequestSpec, requests.DataFrom, plugins.PluginSource, plugins.OptimizerPlugin}
-    models |= {cluster_source.ClusterSource, cluster_source.WorkloadSource}
+    models |= {cluster_source.ClusterSource, cluster_source.WorkloadSource, WorkloadRef}
     ours = {rule.message for model in models for rule in model.rules}
     text = json.dumps([resource.to_schema() for resource in RESOURCES])
     assert all(message in text for message in ours)

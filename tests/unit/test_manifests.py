@@ -23,6 +23,7 @@ from engine_ops.cli import run
 from engine_ops.controllers.solving import task_for
 from engine_ops.kube.preflight import (
     NEEDED_FOR_CLUSTER_DATA,
+    NEEDED_FOR_THE_HISTORY,
     NEEDED_FOR_THE_LEASE,
     NEEDED_IN_WATCHED_NAMESPACES,
     Right,
@@ -47,6 +48,7 @@ ANSWERS = {
     "standing-request.yaml": "Solved",
     "ttl-after-finished.yaml": "Solved",
     "suspended.yaml": "Solved",
+    "workload-outcome.yaml": "Solved",
 }
 """What becomes of each sample when it is solved; the suspended one, when it is resumed."""
 
@@ -82,6 +84,7 @@ def rights_of(role: dict[str, Any]) -> Iterator[Right]:
         ("rbac_operator.yaml", "ClusterRole", NEEDED_IN_WATCHED_NAMESPACES),
         ("rbac_cluster_data.yaml", "ClusterRole", NEEDED_FOR_CLUSTER_DATA),
         ("rbac_lease.yaml", "Role", NEEDED_FOR_THE_LEASE),
+        ("rbac_history.yaml", "Role", NEEDED_FOR_THE_HISTORY),
     ],
 )
 def test_the_operator_may_do_what_it_checks_for_and_no_more(file: str, kind: str, needed: tuple[Right, ...]) -> None:

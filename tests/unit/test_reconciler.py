@@ -23,6 +23,7 @@ from engine_ops.api.reasons import Reason
 from engine_ops.controllers import progress
 from engine_ops.controllers import reconciler as reconciling
 from engine_ops.controllers.cluster_input import ClusterInput
+from engine_ops.controllers.history_keeper import NoHistory
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.view import RequestView
 from engine_ops.kube import status_writer as status_writing
@@ -91,6 +92,7 @@ class Edges:
             config_maps=edges,
             cluster_data=edges,
             events=edges,
+            history=NoHistory(),
             pool=edges,
             workers=1,
         )
@@ -266,7 +268,7 @@ def test_an_object_that_takes_no_status_at_all_gets_an_event() -> None:
 def test_what_is_cancelled_before_it_began_warns_of_nothing() -> None:
     async def test(edges: Edges, reconciler: RequestReconciler) -> None:
         reconciler.observe(RequestView.of(body()))
-        reconciler.forget("u")
+        reconciler.gone(RequestView.of(body()))
         await asyncio.sleep(0)
         assert not edges.statuses
 
@@ -300,7 +302,7 @@ def test_a_progress_write_that_the_api_server_does_not_answer_holds_up_no_end(
         if ended_by == "close":
             await reconciler.close()
         else:
-            reconciler.forget("u")
+            reconciler.gone(RequestView.of(body()))
         await settle(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
     run(test)
@@ -460,7 +462,7 @@ def test_a_standing_question_about_the_cluster_is_solved_again_only_when_somethi
         assert reconciler.under_way == 1  # it looks again after the interval
 
         edges.digest = "second"
-        reconciler.forget("u")
+        reconciler.gone(RequestView.of(body()))
         reconciler.observe(RequestView.of(edges.current))
         await settle(lambda: len(edges.statuses) == 2)
         assert (edges.statuses[1]["run"], edges.statuses[1]["inputDigest"]) == (2, "second")

@@ -24,7 +24,10 @@ from engine_ops.api.fields import (
     Timestamp,
     Word,
 )
+from engine_ops.api.history_point import HistoryPoints
 from engine_ops.api.rules import Rule, RuledModel
+from engine_ops.api.selectors import LabelSelector
+from engine_ops.api.workload_ref import WorkloadRef
 
 KIND: Final = "OptimizationRequest"
 PLURAL: Final = "optimizationrequests"
@@ -102,6 +105,11 @@ class OptimizationRequestSpec(RuledModel):
     plugin: ObjectName | None = None
     """The name of the one OptimizerPlugin to ask, or none to ask no plugin. Without it, the enabled plugin of highest
     priority that can handle the request is asked."""
+    workload_ref: WorkloadRef | None = None
+    """The workload in the request's own namespace that the answer is for. What becomes of it (how long it takes,
+    whether it succeeds, what it uses) is joined to the history. Not together with workloadSelector."""
+    workload_selector: LabelSelector | None = None
+    """The same for pods in the request's own namespace, by label. Not together with workloadRef."""
     search_seconds: Annotated[int, Field(strict=True, ge=0, le=3600), INTEGRAL] = 1
     """For how long a better answer is searched for after the first one; 0 takes the first answer. The search ends
     sooner when the answer is proven to be the best. At most timeoutSeconds and 3600; 1 unless set."""
@@ -164,6 +172,14 @@ class OptimizationRequestSpec(RuledModel):
             message="data must not be set together with dataFrom.cluster.pods or workload: "
             "each of them says what is placed",
             field="data",
+            reason="FieldValueForbidden",
+        ),
+        Rule(
+            cel="!has(self.workloadRef) || !has(self.workloadSelector)",
+            holds=lambda spec: spec.workload_ref is None or spec.workload_selector is None,
+            message="workloadSelector must not be set together with workloadRef: each of them says what the answer "
+            "is for",
+            field="workloadSelector",
             reason="FieldValueForbidden",
         ),
         Rule(
@@ -268,6 +284,8 @@ class OptimizationRequestStatus(ResourceModel):
     input_digest: Word | None = None
     """A digest of what mattered in the live cluster when the answer was made. A standing request is solved again only
     when it has changed."""
+    history_points: HistoryPoints | None = None
+    """What the history records: the last finished solve, and earlier ones that are not in the history yet."""
     progress: Progress | None = None
     """The best answer so far, while a long search is going on."""
 

@@ -41,6 +41,8 @@ class Reason(enum.StrEnum):
     """The source of the data did not answer."""
     FORBIDDEN = "Forbidden"
     """The operator may not read, or write, what the request needs."""
+    HISTORY_UNAVAILABLE = "HistoryUnavailable"
+    """Earlier answers cannot be written to the history, and the status has no room for another."""
     WORKER_DIED = "WorkerDied"
     """The worker died before any answer; another will try."""
 
@@ -56,6 +58,7 @@ WAITING = frozenset(
         Reason.NOT_ENOUGH_DATA,
         Reason.SOURCE_UNAVAILABLE,
         Reason.FORBIDDEN,
+        Reason.HISTORY_UNAVAILABLE,
         Reason.WORKER_DIED,
     }
 )

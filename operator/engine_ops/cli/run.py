@@ -43,6 +43,41 @@ from engine_ops.api.quantity import parse_quantity
     show_default=True,
     help="Where health is answered; none for nowhere.",
 )
+@click.option("--history/--no-history", default=True, show_default=True, help="Record what happened, in ConfigMaps.")
+@click.option(
+    "--history-points",
+    type=click.IntRange(100, 1_000_000),
+    default=10_000,
+    show_default=True,
+    help="The newest so many data points are kept.",
+)
+@click.option(
+    "--history-flush-seconds",
+    type=click.FloatRange(0.1, 600),
+    default=3.0,
+    show_default=True,
+    help="The history is written at most so often.",
+)
+@click.option(
+    "--outcome-window-seconds",
+    type=click.FloatRange(1, 30 * 86_400),
+    default=86_400,
+    show_default="a day",
+    help="For so long a data point waits for the outcome of the workload that its request names.",
+)
+@click.option(
+    "--usage-period-seconds",
+    type=click.FloatRange(1, 3600),
+    default=60.0,
+    show_default=True,
+    help="How often usage is read from metrics.k8s.io.",
+)
+@click.option(
+    "--observe",
+    metavar="SELECTOR",
+    help="Labels of the namespaces whose finished Jobs and daily usage are recorded without a request, "
+    "such as engine-ops=observed. Default: none.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--verbose", "-v", is_flag=True, help="Log every step.")
 def command(
@@ -54,6 +89,12 @@ def command(
     lease_namespace: str | None,
     cluster_data_namespaces: str | None,
     probes: str,
+    history: bool,
+    history_points: int,
+    history_flush_seconds: float,
+    outcome_window_seconds: float,
+    usage_period_seconds: float,
+    observe: str | None,
     log_format: str,
     verbose: bool,
 ) -> None:
@@ -79,25 +120,34 @@ def command(
         "cluster_data_namespaces": cluster_data_namespaces,
         "probes": None if probes == "none" else probes,
     }
-    if not uvloop.run(_serve(workers, memory_bytes, options)):
+    kept = {
+        "points": history_points,
+        "flush_seconds": history_flush_seconds,
+        "outcome_window_seconds": outcome_window_seconds,
+        "usage_period_seconds": usage_period_seconds,
+        "observe": observe,
+    }
+    if not uvloop.run(_serve(workers, memory_bytes, options, kept if history else None)):
         # The Lease may be another's by now: nothing may linger, not even a thread.
         sys.stdout.flush()
         os._exit(1)
 
 
-async def _serve(workers: int, memory_bytes: int, options: dict[str, Any]) -> bool:
+async def _serve(workers: int, memory_bytes: int, options: dict[str, Any], history: dict[str, Any] | None) -> bool:
     """Run the operator; return whether it ended as it was told to."""
     from engine_ops.workers.early_pool import EarlyPool
 
     async with EarlyPool(workers, memory_limit_bytes=memory_bytes) as pool:
         # Imported while the workers load numpy: kopf and the clients take a second.
         from engine_ops.controllers.operator import OperatorConfig, serve
+        from engine_ops.controllers.operator_history import HistoryConfig
         from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
         from engine_ops.kube.lease import LeaseLostError
 
         ended = True
         try:
-            await serve(OperatorConfig(**options), pool, _say)
+            kept = None if history is None else HistoryConfig(**history)
+            await serve(OperatorConfig(**options, history=kept), pool, _say)
         except* (ConnectError, ApiError, UnavailableError, LeaseLostError) as group:
             ended = False
             for leaf in _leaves(group):

@@ -16,6 +16,8 @@ import kopf
 
 from engine_ops.controllers import kopf_settings, optimizationrequest
 from engine_ops.controllers.cluster_data import ClusterData
+from engine_ops.controllers.history_keeper import NoHistory
+from engine_ops.controllers.operator_history import HistoryConfig, OperatorHistory
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.kube import preflight
 from engine_ops.kube.cluster_access import ClusterAccess
@@ -58,6 +60,8 @@ class OperatorConfig:
         A label selector of the namespaces whose requests may see the cluster; None for the operator's own only.
     probes
         Where health is answered, such as ``http://0.0.0.0:8080/healthz``; None for nowhere.
+    history
+        How the history is kept; None for not at all.
     """
 
     kubeconfig: str | None = None
@@ -65,6 +69,7 @@ class OperatorConfig:
     lease_namespace: str | None = None
     cluster_data_namespaces: str | None = None
     probes: str | None = "http://127.0.0.1:8080/healthz"
+    history: HistoryConfig | None = None
 
 
 async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callable[[str], None]) -> None:
@@ -108,12 +113,19 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
         cache = ClusterCache(connection)
         stack.push_async_callback(cache.close)
         events = EventRecorder(connection, identity)
+        requests = Requests(connection)
+        history = None
+        if config.history is not None:
+            history = OperatorHistory(connection, requests, namespace, config.namespaces, config.history, identity)
+            stack.push_async_callback(history.close)
+            await history.load_soon()
         reconciler = RequestReconciler(
-            requests=Requests(connection),
+            requests=requests,
             writer=StatusWriter(connection),
             config_maps=ConfigMaps(connection),
             cluster_data=ClusterData(cache, access),
             events=events,
+            history=NoHistory() if history is None else history.keeper,
             pool=pool,
             workers=early_pool.workers,
         )
@@ -126,9 +138,13 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             f"health at {config.probes or 'no address'}"
         )
         _spare_the_collector()
-        async with _in_background(lease.hold(), "hold the Lease"), _in_background(events.run(), "post Events"):
+        async with contextlib.AsyncExitStack() as beside:
+            await beside.enter_async_context(_in_background(lease.hold(), "hold the Lease"))
+            await beside.enter_async_context(_in_background(events.run(), "post Events"))
+            if history is not None:
+                await beside.enter_async_context(_in_background(history.run(), "keep the history"))
             try:
-                await _run_kopf(config, connection, reconciler, cache)
+                await _run_kopf(config, connection, reconciler, cache, history)
             except Exception:
                 # Says in a sentence what has gone missing since the start, if that is why: a definition, a right.
                 await preflight.check(connection, config.namespaces, namespace)
@@ -169,7 +185,11 @@ async def _wait_for_api_server(connection: Connection, config: OperatorConfig, n
 
 
 async def _run_kopf(
-    config: OperatorConfig, connection: Connection, reconciler: RequestReconciler, cache: ClusterCache
+    config: OperatorConfig,
+    connection: Connection,
+    reconciler: RequestReconciler,
+    cache: ClusterCache,
+    history: OperatorHistory | None,
 ) -> None:
     registry = kopf.OperatorRegistry()
     optimizationrequest.register(registry, reconciler)
@@ -201,6 +221,13 @@ async def _run_kopf(
     @kopf.on.probe(registry=registry, id="clusterCacheAgeSeconds")
     async def cluster_cache_age(**_: object) -> float | None:
         return cache.age_seconds
+
+    if history is not None:
+        history_kept = history
+
+        @kopf.on.probe(registry=registry, id="history")
+        async def history_health(**_: object) -> dict[str, object]:
+            return history_kept.probe()
 
     try:
         await kopf.operator(

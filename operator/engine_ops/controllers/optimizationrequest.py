@@ -20,8 +20,8 @@ def register(registry: kopf.OperatorRegistry, reconciler: RequestReconciler) -> 
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def observe(event: kopf.RawEvent, **_: Any) -> None:
-        body = event["object"]
+        view = RequestView.of(event["object"])
         if event["type"] == "DELETED":
-            reconciler.forget(body["metadata"]["uid"])
+            reconciler.gone(view)
         else:
-            reconciler.observe(RequestView.of(body))
+            reconciler.observe(view)

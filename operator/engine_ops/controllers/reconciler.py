@@ -24,9 +24,11 @@ from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt, Status
 from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
+from engine_ops.controllers.history_keeper import History
 from engine_ops.controllers.progress import ProgressReporter
 from engine_ops.controllers.solving import Answered, progress_of, run_task, solution_of, task_for
 from engine_ops.controllers.view import RequestView
+from engine_ops.history.facts import Asked
 from engine_ops.kube.config_maps import ConfigMaps
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.events import EventRecorder
@@ -48,6 +50,8 @@ RETAINED_BYTES = 64 * 1024 * 1024
 SMALL_BYTES = 32 * 1024
 """Data below this is always kept."""
 EMPTY_OBJECT = b"{}"
+MAX_TYPE = 64
+"""What stands in spec.type of a request whose spec is wrong is cut here."""
 TURNS_PER_WORKER = 8
 """So many requests for each worker hold data or write status at once: a write takes longer than most solves."""
 
@@ -100,6 +104,8 @@ class RequestReconciler:
         The API server.
     cluster_data
         Live nodes and pods.
+    history
+        Of finished solves.
     pool, workers
         The worker processes, and how many they are.
     """
@@ -112,6 +118,7 @@ class RequestReconciler:
         config_maps: ConfigMaps,
         cluster_data: ClusterData,
         events: EventRecorder,
+        history: History,
         pool: WorkerPool,
         workers: int,
     ) -> None:
@@ -120,6 +127,7 @@ class RequestReconciler:
         self._config_maps = config_maps
         self._cluster_data = cluster_data
         self._events = events
+        self._history = history
         self._pool = pool
         self._entries: dict[str, _Entry] = {}
         self._turns = asyncio.Semaphore(TURNS_PER_WORKER * workers)
@@ -132,14 +140,20 @@ class RequestReconciler:
         """How many requests are being solved, retried or timed."""
         return len(self._entries)
 
-    def forget(self, uid: str) -> None:
-        """Take note that an object is gone."""
+    def gone(self, view: RequestView) -> None:
+        """Take note that an object is gone, and of how it was last."""
+        self._history.note(view, gone=True)
+        self._forget(view.target.uid)
+
+    def _forget(self, uid: str) -> None:
+        """Stop what is under way for an object."""
         entry = self._entries.pop(uid, None)
         if entry is not None:
             entry.stop()
 
     def observe(self, view: RequestView) -> None:
         """Take note of an object as the watch shows it. Returns at once."""
+        self._history.note(view)
         uid = view.target.uid
         entry = self._entries.get(uid)
         if entry is not None and entry.target.generation == view.target.generation and not view.deleting:
@@ -151,14 +165,14 @@ class RequestReconciler:
                 return
             if entry.answered_run is not None and not _shows(view, entry.answered_run):
                 return  # an older event: our own answer is not in it yet
-        self.forget(uid)
+        self._forget(uid)
         self._act_or_retry(view)
 
     async def close(self) -> None:
         """Stop everything under way; what was not answered is answered after the next start."""
         tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
         for uid in list(self._entries):
-            self.forget(uid)
+            self._forget(uid)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _act_or_retry(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
@@ -185,10 +199,12 @@ class RequestReconciler:
             case Reject(message):
                 attempt = Attempt(view.status, view.target.generation, 1, now)
                 status = statuses.stalled(attempt, Reason.INVALID_SPEC, message, now)
-                self._start(entry, functools.partial(self._finish, entry, attempt, status))
+                asked = Asked(type=str(view.spec.get("type", ""))[:MAX_TYPE])
+                self._start(entry, functools.partial(self._finish, entry, attempt, status, asked))
             case Suspend():
                 attempt = Attempt(view.status, view.target.generation, view.status.get("run", 0), now)
-                self._start(entry, functools.partial(self._finish, entry, attempt, statuses.suspended(attempt, now)))
+                status = statuses.suspended(attempt, now)
+                self._start(entry, functools.partial(self._finish, entry, attempt, status, None))
             case Solve(run, spec):
                 question = _Question.of(spec, run, view.status)
                 size = len(question.data or b"")
@@ -261,6 +277,10 @@ class RequestReconciler:
     async def _delete(self, entry: _Entry) -> None:
         body = await self._requests.get(entry.target)
         if body is not None and isinstance(decide(RequestView.of(body), _now()), Delete):
+            if not await self._history.settle(entry.target, body.get("status") or {}):
+                logger.warning("%s: not deleted yet: its history is not written", entry.target)
+                self._retry(entry)
+                return
             await self._requests.delete(entry.target, body["metadata"]["resourceVersion"])
 
     async def _solve(self, entry: _Entry, question: _Question) -> None:
@@ -276,6 +296,7 @@ class RequestReconciler:
         attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
         spec, data, cluster = question.spec, question.data, None
         try:
+            await self._make_room(entry, question)
             if spec.cluster is not None:
                 cluster = await self._cluster_data.read(entry.target.namespace, spec, data)
                 if _answered_before(attempt, cluster.digest):
@@ -291,6 +312,14 @@ class RequestReconciler:
             return
         await self._run(entry, attempt, spec, task)
 
+    async def _make_room(self, entry: _Entry, question: _Question) -> None:
+        """Let no answer overwrite one that the history has neither written nor room for in the status."""
+        if self._history.has_room(entry.target, question.previous):
+            return
+        if not await self._history.settle(entry.target, question.previous):
+            message = "the answers before this one cannot be written to the history; see ConfigMap engine-ops-status"
+            raise WaitingError(Reason.HISTORY_UNAVAILABLE, message)
+
     def _look_later(self, entry: _Entry, spec: OptimizationRequestSpec) -> None:
         """Look again after the interval: the answer still holds, and its status says when it was made."""
         entry.retries = 0
@@ -302,24 +331,24 @@ class RequestReconciler:
             outcome = await run_task(self._pool, task, spec, lambda solved: progress.update(progress_of(solved)))
         match outcome:
             case Answered(solved, cut_off):
-                await self._answer(entry, attempt, solved, cut_off)
-            case Failed(reason=Reason.WORKER_DIED, message=message):
-                await self._survive(entry, attempt, message)
+                await self._answer(entry, attempt, Asked.of(spec, solved.request_fields), solved, cut_off)
+            case Failed(reason=Reason.WORKER_DIED):
+                await self._survive(entry, attempt, Asked.of(spec, outcome.request_fields), outcome.message)
             case Failed(reason=reason, message=message, waiting=True):
                 await self._wait(entry, attempt, reason, message)
             case Failed(reason=reason, message=message):
-                await self._stall(entry, attempt, reason, message)
+                await self._stall(entry, attempt, Asked.of(spec, outcome.request_fields), reason, message)
 
-    async def _survive(self, entry: _Entry, attempt: Attempt, message: str) -> None:
+    async def _survive(self, entry: _Entry, attempt: Attempt, asked: Asked, message: str) -> None:
         """Try a request again that killed its worker, but not for ever."""
         entry.crashes += 1
         if entry.crashes >= MAX_CRASHES:
             message = f"{message}, {entry.crashes} times in a row; change the request to have it tried again"
-            await self._stall(entry, attempt, Reason.SOLVER_CRASHED, message)
+            await self._stall(entry, attempt, asked, Reason.SOLVER_CRASHED, message)
         else:
             await self._wait(entry, attempt, Reason.WORKER_DIED, message)
 
-    async def _answer(self, entry: _Entry, attempt: Attempt, solved: Solved, cut_off: str | None) -> None:
+    async def _answer(self, entry: _Entry, attempt: Attempt, asked: Asked, solved: Solved, cut_off: str | None) -> None:
         result_ref = None
         if solved.compressed is not None:
             try:
@@ -332,20 +361,20 @@ class RequestReconciler:
                 return
             result_ref = {**written, "sizeBytes": solved.size_bytes}
         status = statuses.answered(attempt, solution_of(solved, result_ref=result_ref, cut_off=cut_off), _now())
-        await self._finish(entry, attempt, status)
+        await self._finish(entry, attempt, status, asked)
         if result_ref is None and attempt.previous.get("resultRef") is not None:
             await self._config_maps.delete_result(entry.target)
 
-    async def _stall(self, entry: _Entry, attempt: Attempt, reason: str, message: str) -> None:
-        await self._finish(entry, attempt, statuses.stalled(attempt, reason, message, _now()))
+    async def _stall(self, entry: _Entry, attempt: Attempt, asked: Asked, reason: str, message: str) -> None:
+        await self._finish(entry, attempt, statuses.stalled(attempt, reason, message, _now()), asked)
 
-    async def _finish(self, entry: _Entry, attempt: Attempt, status: Status) -> None:
-        """Write the final status of this generation and run, and await its echo."""
-        written = await self._writer.write(entry.target, status)
+    async def _finish(self, entry: _Entry, attempt: Attempt, status: Status, asked: Asked | None) -> None:
+        """Write the final status of this generation and run, and await its echo. What was asked goes to the history."""
+        written = await self._write_final(entry, attempt, status, asked)
         if written is Written.REFUSED:
             message = "the API server refused the answer; the operator's log has its reason"
             status = statuses.stalled(attempt, Reason.RESULT_TOO_LARGE, message, _now())
-            written = await self._writer.write(entry.target, status)
+            written = await self._write_final(entry, attempt, status, asked)
             if written is Written.REFUSED:
                 # No status fits into the object: an Event is the only place left where its owner may read why.
                 self._events.record(entry.target, "Warning", Reason.RESULT_TOO_LARGE, message)
@@ -355,6 +384,17 @@ class RequestReconciler:
         self._announce(entry.target, attempt, status)
         entry.retries, entry.crashes = 0, 0
         entry.answered_run = attempt.run
+
+    async def _write_final(self, entry: _Entry, attempt: Attempt, status: Status, asked: Asked | None) -> Written:
+        if asked is None:
+            return await self._writer.write(entry.target, status)
+        self._history.sign(entry.target, attempt, status, asked)
+        written = await self._writer.write(entry.target, status)
+        if written is Written.DONE:
+            self._history.landed(entry.target)
+        else:
+            self._history.missed(entry.target)
+        return written
 
     async def _wait(self, entry: _Entry, attempt: Attempt, reason: str, message: str) -> None:
         """Say what is awaited, once, and try again later."""

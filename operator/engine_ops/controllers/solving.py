@@ -13,6 +13,7 @@ from engine_ops.api.optimizationrequest import NO_PLUGIN, OptimizationRequestSpe
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Solution
 from engine_ops.controllers.cluster_input import ClusterInput
+from engine_ops.ml.request_fields import request_fields
 from engine_ops.workers.errors import WorkerDiedError, WorkerError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Failed, Solved, SolveTask
@@ -135,10 +136,12 @@ async def run_task(
         outcome = await pool.run(task, timeout_seconds=float(spec.timeout_seconds), on_incumbent=on_incumbent)
     except WorkerTimeoutError as error:
         message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
-        return _best_of(error, f"timeoutSeconds ({spec.timeout_seconds}) passed", Failed(Reason.TIMED_OUT, message))
+        failed = Failed(Reason.TIMED_OUT, message, request_fields=_fields_of(task))
+        return _best_of(error, f"timeoutSeconds ({spec.timeout_seconds}) passed", failed)
     except WorkerDiedError as error:
         cut_off = f"the worker died ({error.cause})"
-        failed = Failed(Reason.WORKER_DIED, f"{cut_off} before there was an answer", waiting=True)
+        message = f"{cut_off} before there was an answer"
+        failed = Failed(Reason.WORKER_DIED, message, waiting=True, request_fields=_fields_of(task))
         return _best_of(error, cut_off, failed)
     except FrameTooLargeError as error:
         return Failed(Reason.INVALID_DATA, str(error), faults=((task.data_path, str(error)),))
@@ -148,6 +151,15 @@ async def run_task(
         # Not the spec but the ConfigMap must change, and nobody tells us when it does.
         return msgspec.structs.replace(outcome, waiting=True)
     return outcome
+
+
+def _fields_of(task: SolveTask) -> dict[str, float | str | bool]:
+    """Return what the worker would have found in the data, as far as that is JSON, had it lived to tell."""
+    try:
+        data = msgspec.json.decode(task.data)
+    except msgspec.DecodeError:
+        return {}
+    return request_fields(task.type, data) if isinstance(data, dict) else {}
 
 
 def _best_of(error: WorkerError, cut_off: str, failed: Failed) -> Answered | Failed:

@@ -12,6 +12,12 @@ def request_path(namespace: str, name: str, subresource: str = "") -> str:
     return f"{path}/{subresource}" if subresource else path
 
 
+def requests_path(namespace: str = "") -> str:
+    """Return the path of all OptimizationRequests of a namespace, or of all namespaces."""
+    where = f"/namespaces/{namespace}" if namespace else ""
+    return f"/apis/{GROUP}/{VERSION}{where}/{PLURAL}"
+
+
 def config_map_path(namespace: str, name: str = "") -> str:
     """Return the path of a ConfigMap, or of all ConfigMaps of a namespace."""
     path = f"/api/v1/namespaces/{namespace}/configmaps"

@@ -49,6 +49,10 @@ NEEDED_FOR_CLUSTER_DATA = (
     Right("get", "batch", "jobs"),
 )
 """For spec.dataFrom.cluster, in all namespaces. Not checked at the start: without them only such requests wait."""
+NEEDED_FOR_THE_HISTORY = tuple(
+    Right(verb, "", "configmaps") for verb in ("get", "list", "create", "update", "patch", "delete")
+)
+"""In the operator's own namespace. Not checked at the start: without them the history stays in memory."""
 NEEDED_FOR_THE_LEASE = (
     Right("get", "coordination.k8s.io", "leases"),
     Right("create", "coordination.k8s.io", "leases"),

@@ -75,6 +75,8 @@ class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
         Of the algorithm.
     compressed
         gzip of the result's JSON, where that is longer than the task's ``inline_limit_bytes``.
+    request_fields
+        See `engine_ops.ml.request_fields.request_fields`.
     """
 
     result: bytes
@@ -89,6 +91,7 @@ class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
     objective: float | None = None
     lower_bound: float | None = None
     gap: float | None = None
+    request_fields: dict[str, float | str | bool] = {}
 
 
 class Incumbent(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
@@ -112,6 +115,8 @@ class Failed(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
         Path and message of each fault, where the question is wrong; the first `MAX_FAULTS` of them.
     duration_ms
         Wall-clock milliseconds spent, whole.
+    request_fields
+        As `Solved` has them, where the data could be read.
     """
 
     reason: str
@@ -119,6 +124,7 @@ class Failed(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
     waiting: bool = False
     faults: tuple[tuple[str, str], ...] = ()
     duration_ms: int = 0
+    request_fields: dict[str, float | str | bool] = {}
 
 
 MAX_FAULTS = 1000

@@ -19,6 +19,7 @@ from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.engine.cluster.solvers import CLUSTER_TYPES, cluster_solver_for
 from engine_ops.engine.contract import Answer, Budget, Solver
 from engine_ops.engine.solvers import TYPES, solver_for
+from engine_ops.ml.request_fields import request_fields
 from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
 from engine_ops.workers.messages import MAX_FAULTS, Failed, Incumbent, Outcome, Solved, SolveTask
 from engine_ops.workers.throttle import Throttle
@@ -30,6 +31,9 @@ _COMPRESSION_LEVEL = 6
 
 Improved = Callable[[Callable[[], Solved | None]], None]
 """Told of each better answer: a function that encodes it, or returns None where it is too large to be kept."""
+
+
+Fields = dict[str, float | str | bool]
 
 
 class ResultTooLargeError(Exception):
@@ -65,9 +69,10 @@ def evaluate(task: SolveTask, improved: Improved = ignore_improved) -> Outcome:
         The answer, or why there is none. Nothing is raised: a fault of the solver's own is logged, and its kind named.
     """
     started = time.monotonic()
+    fields: Fields = {}
     try:
-        answer = _solve(task, improved, started)
-        return _encode(answer, task, started)
+        answer = _solve(task, improved, started, fields)
+        return _encode(answer, task, started, fields)
     except InvalidDataError as error:
         faults = rename_root(error.faults, {"data": task.data_path, "constraints": task.constraints_path})
         return Failed(
@@ -75,29 +80,33 @@ def evaluate(task: SolveTask, improved: Improved = ignore_improved) -> Outcome:
             message=InvalidDataError(faults).summary(),
             faults=tuple((fault.path, fault.message) for fault in faults[:MAX_FAULTS]),
             duration_ms=_duration_ms(started),
+            request_fields=fields,
         )
     except WaitingError as error:
         return Failed(reason=str(error.reason), message=error.message, waiting=True, duration_ms=_duration_ms(started))
     except ResultTooLargeError as error:
-        return Failed(reason=Reason.RESULT_TOO_LARGE, message=str(error), duration_ms=_duration_ms(started))
+        duration_ms = _duration_ms(started)
+        return Failed(Reason.RESULT_TOO_LARGE, str(error), duration_ms=duration_ms, request_fields=fields)
     except Exception as error:
         logger.exception("the solver of type %s failed at task %s", task.type, task.task_id)
         return Failed(
             reason=Reason.SOLVER_CRASHED,
             message=f"the solver of type {task.type} failed with {type(error).__name__}; the log has the traceback",
             duration_ms=_duration_ms(started),
+            request_fields=fields,
         )
 
 
-def _solve(task: SolveTask, improved: Improved, started: float) -> Answer:
+def _solve(task: SolveTask, improved: Improved, started: float, fields: Fields) -> Answer:
     if task.type not in TYPES:
         raise InvalidDataError([Fault("spec.type", f"must be one of {', '.join(TYPES)}, not {task.type}")])
     read_data = read_json if task.data_format == "json" else read_json_or_yaml
     data = read_data(task.data, task.data_path)
+    fields.update(request_fields(task.type, data))
     constraints = read_json(task.constraints, task.constraints_path) if task.constraints else {}
 
     def report(build: Callable[[], Answer]) -> None:
-        improved(lambda: _encode_if_small(build(), task, started))
+        improved(lambda: _encode_if_small(build(), task, started, fields))
 
     budget = Budget.of(task.search_seconds, max_steps=task.max_steps, seed=task.seed)
     return _solver(task).solve(data, constraints, budget, report)
@@ -111,14 +120,14 @@ def _solver(task: SolveTask) -> Solver:
     return cluster_solver_for(task.type, snapshot, selection)
 
 
-def _encode_if_small(answer: Answer, task: SolveTask, started: float) -> Solved | None:
+def _encode_if_small(answer: Answer, task: SolveTask, started: float, fields: Fields) -> Solved | None:
     try:
-        return _encode(answer, task, started)
+        return _encode(answer, task, started, fields)
     except ResultTooLargeError:
         return None  # a better answer may be smaller
 
 
-def _encode(answer: Answer, task: SolveTask, started: float) -> Solved:
+def _encode(answer: Answer, task: SolveTask, started: float, fields: Fields) -> Solved:
     result = _to_json(answer.result)
     size_bytes = len(result)
     compressed = None
@@ -143,6 +152,7 @@ def _encode(answer: Answer, task: SolveTask, started: float) -> Solved:
         lower_bound=_number(answer.lower_bound),
         gap=_number(answer.gap),
         duration_ms=_duration_ms(started),
+        request_fields=fields,
     )
 
 

@@ -1,0 +1,119 @@
+"""The parts of the operator's history, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+from engine_ops.controllers.history_keeper import HistoryKeeper
+from engine_ops.controllers.history_loop import HistoryLoop
+from engine_ops.history.log import HistoryLog
+from engine_ops.history.outcomes.collector import OutcomeCollector
+from engine_ops.kube.connection import Connection
+from engine_ops.kube.history_store import ConfigMapStore
+from engine_ops.kube.operator_status import OperatorStatus
+from engine_ops.kube.outcome_source import KubeOutcomeSource
+from engine_ops.kube.requests import Requests
+
+LOAD_SECONDS = 5.0
+"""Requests wait for the history no longer than this at the start; what they tell is kept until it is loaded."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryConfig:
+    """How the operator's history is kept.
+
+    Parameters
+    ----------
+    points
+        The ring holds so many.
+    flush_seconds
+        The history is written at most so often.
+    outcome_window_seconds
+        For so long a point waits for the outcome of its workload.
+    usage_period_seconds
+        How often usage is sampled.
+    observe
+        A label selector of the namespaces whose workloads are observed without a request; None for none.
+    """
+
+    points: int = 10_000
+    flush_seconds: float = 3.0
+    outcome_window_seconds: float = 24 * 3600.0
+    usage_period_seconds: float = 60.0
+    observe: str | None = None
+
+
+class OperatorHistory:
+    """The history of the operator: its log in ConfigMaps, who records in it, and what joins the outcomes.
+
+    Parameters
+    ----------
+    connection, requests
+        The API server.
+    namespace
+        The operator's own: the history's ConfigMaps are there.
+    namespaces
+        Whose requests are watched; empty for all.
+    config
+        How.
+    writer
+        What tells this operator from another.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        requests: Requests,
+        namespace: str,
+        namespaces: Sequence[str],
+        config: HistoryConfig,
+        writer: str,
+    ) -> None:
+        self._log = HistoryLog(ConfigMapStore(connection, namespace), capacity=config.points, writer=writer)
+        window_ms = round(config.outcome_window_seconds * 1000)
+        self.keeper = HistoryKeeper(self._log, outcome_window_ms=window_ms)
+        self._loop = HistoryLoop(
+            self._log,
+            self.keeper,
+            requests=requests,
+            namespaces=namespaces,
+            status=OperatorStatus(connection, namespace),
+            flush_seconds=config.flush_seconds,
+        )
+        self._source = KubeOutcomeSource(connection, namespaces=namespaces, observe_selector=config.observe)
+        self._outcomes = OutcomeCollector(
+            self._log, self._source, window_ms=window_ms, sample_period_s=config.usage_period_seconds
+        )
+
+    async def load_soon(self) -> None:
+        """Load the history, but wait for a store that does not answer no longer than a few seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._loop.load()
+
+    async def run(self) -> None:
+        """Keep the history for as long as the operator runs."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._loop.run(), name="flush the history")
+            group.create_task(self._outcomes.run(), name="join outcomes")
+
+    async def close(self) -> None:
+        """Write what is not written yet."""
+        await self._source.close()
+        await self._loop.close()
+
+    def probe(self) -> dict[str, object]:
+        """Return what health says of the history, as JSON values."""
+        health = self._log.health
+        return {
+            "loaded": self._log.loaded,
+            "points": health.points,
+            "openPoints": health.open_points,
+            "bytes": health.bytes,
+            "damagedSegments": len(health.damaged),
+            "missingSegments": len(health.missing),
+            "flushedAtMs": health.flushed_at_ms,
+        }

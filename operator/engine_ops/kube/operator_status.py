@@ -1,0 +1,94 @@
+"""The operator's own status: a ConfigMap with conditions, for what concerns no single request."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from engine_ops.api.fields import format_timestamp
+from engine_ops.kube.config_maps import FIELD_MANAGER
+from engine_ops.kube.connection import APPLY_PATCH, METADATA_ONLY, Connection
+from engine_ops.kube.errors import ApiError
+from engine_ops.kube.paths import config_map_path
+
+STATUS_NAME: Final = "engine-ops-status"
+CONDITIONS_KEY: Final = "conditions"
+_COMPARED = ("type", "status", "reason", "message")
+
+
+class OperatorStatus:
+    """The ConfigMap ``engine-ops-status`` in the operator's namespace. It is written when a condition changes.
+
+    Parameters
+    ----------
+    connection
+        To the API server.
+    namespace
+        The operator's own.
+    """
+
+    def __init__(self, connection: Connection, namespace: str) -> None:
+        self._connection = connection
+        self._path = config_map_path(namespace, STATUS_NAME)
+        self._written: list[dict[str, Any]] | None = None
+
+    async def write(self, conditions: Sequence[Mapping[str, str]]) -> None:
+        """Write conditions (type, status, reason, message), unless they stand there already.
+
+        Raises
+        ------
+        ApiError, UnavailableError
+            As `Connection.request` does.
+        """
+        if self._written is None:
+            self._written = await self._read()
+        if [_essence(condition) for condition in self._written] == [_essence(condition) for condition in conditions]:
+            return
+        before = {condition.get("type"): condition for condition in self._written}
+        now = format_timestamp(datetime.datetime.now(datetime.UTC))
+        dated = []
+        for condition in conditions:
+            known = before.get(condition["type"], {})
+            same = known.get("status") == condition["status"]
+            since = known.get("lastTransitionTime", now) if same else now
+            dated.append({**condition, "lastTransitionTime": since})
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": STATUS_NAME,
+                "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/component": "status"},
+            },
+            "data": {CONDITIONS_KEY: yaml.safe_dump(dated, sort_keys=False, width=120)},
+        }
+        await self._connection.request(
+            "PATCH",
+            self._path,
+            body=msgspec.json.encode(body),
+            content_type=APPLY_PATCH,
+            accept=METADATA_ONLY,
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+        )
+        self._written = dated
+
+    async def _read(self) -> list[dict[str, Any]]:
+        try:
+            found = await self._connection.get(self._path)
+            conditions = yaml.safe_load((found.get("data") or {}).get(CONDITIONS_KEY) or "[]")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return []
+        except yaml.YAMLError:
+            return []  # somebody edited it
+        if not isinstance(conditions, list):
+            return []
+        return [condition for condition in conditions if isinstance(condition, dict)]
+
+
+def _essence(condition: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(condition.get(field) for field in _COMPARED)
