@@ -8,6 +8,7 @@ from typing import Any, Self
 
 _FIELDS = ("timestamp", "request_type", "resource_usage", "duration", "success")
 _CAMEL = {"request_type": "requestType", "resource_usage": "resourceUsage"}
+_KEYS = frozenset((*_FIELDS, *_CAMEL.values(), "metadata"))
 _INT64 = 2**63
 
 
@@ -35,7 +36,7 @@ class WorkloadDataPoint:
         If a value is not of its kind; the message names the field.
     """
 
-    __slots__ = ("duration", "metadata", "request_type", "resource_usage", "success", "timestamp")
+    __slots__ = ("_further", "duration", "metadata", "request_type", "resource_usage", "success", "timestamp")
 
     def __init__(
         self,
@@ -58,9 +59,13 @@ class WorkloadDataPoint:
         if metadata is not None and not isinstance(metadata, Mapping):
             raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
         self.metadata: dict[str, Any] = dict(metadata) if metadata is not None else {}
+        self._further: dict[str, Any] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values: timestamp, requestType, resourceUsage, duration, success, metadata."""
+        """Return it as JSON values: timestamp, requestType, resourceUsage, duration, success, metadata.
+
+        Keys that `from_dict` did not know follow them, as they were.
+        """
         return {
             "timestamp": self.timestamp,
             "requestType": self.request_type,
@@ -68,6 +73,7 @@ class WorkloadDataPoint:
             "duration": self.duration,
             "success": self.success,
             "metadata": dict(self.metadata),
+            **self._further,
         }
 
     @classmethod
@@ -81,16 +87,18 @@ class WorkloadDataPoint:
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"a data point must be an object, not {type(data).__name__}")
-        values = []
+        values: dict[str, Any] = {"metadata": data.get("metadata")}
         for field in _FIELDS:
             camel = _CAMEL.get(field, field)
             if camel in data:
-                values.append(data[camel])
+                values[field] = data[camel]
             elif field in data:
-                values.append(data[field])
+                values[field] = data[field]
             else:
                 raise ValueError(f"{camel} is missing")
-        return cls(*values, metadata=data.get("metadata"))
+        point = cls(**values)
+        point._further = {key: value for key, value in data.items() if key not in _KEYS}
+        return point
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WorkloadDataPoint):
