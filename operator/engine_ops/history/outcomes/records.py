@@ -55,7 +55,11 @@ class ContainerStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PodRecord:
-    """One pod: ``phase`` is Kubernetes' own, ``started_ms`` its startTime, ``finished_ms`` its last container's end."""
+    """One pod.
+
+    ``phase`` is Kubernetes' own, ``started_ms`` its startTime, ``finished_ms`` its last container's end, ``deleting``
+    whether somebody has deleted it (how its containers end then is no failure of theirs).
+    """
 
     uid: str
     namespace: str
@@ -68,6 +72,7 @@ class PodRecord:
     finished_ms: int | None
     specs: tuple[ContainerSpec, ...]
     statuses: tuple[ContainerStatus, ...]
+    deleting: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
