@@ -79,6 +79,14 @@ def start_operator(operator_kubeconfig: Path, namespace: str) -> Iterator[StartO
 
 
 @pytest.fixture
+def node(cluster: DevCluster, namespace: str) -> Iterator[str]:
+    """A simulated node that goes with the test, for pods that are to run."""
+    (name,) = cluster.add_nodes(1, cpu="32", memory="64Gi", prefix=namespace)
+    yield name
+    cluster.kubectl("delete", "node", name, "--wait=false")
+
+
+@pytest.fixture
 def operator(start_operator: StartOperator) -> OperatorProcess:
     """An operator with the ServiceAccount's rights that watches the test's namespace and serves already."""
     return start_operator()

@@ -23,6 +23,8 @@ from engine_ops.cli import run
 from engine_ops.controllers.solving import task_for
 from engine_ops.kube.preflight import (
     NEEDED_FOR_CLUSTER_DATA,
+    NEEDED_FOR_OBSERVING,
+    NEEDED_FOR_OUTCOMES,
     NEEDED_FOR_THE_HISTORY,
     NEEDED_FOR_THE_LEASE,
     NEEDED_IN_WATCHED_NAMESPACES,
@@ -85,6 +87,8 @@ def rights_of(role: dict[str, Any]) -> Iterator[Right]:
         ("rbac_cluster_data.yaml", "ClusterRole", NEEDED_FOR_CLUSTER_DATA),
         ("rbac_lease.yaml", "Role", NEEDED_FOR_THE_LEASE),
         ("rbac_history.yaml", "Role", NEEDED_FOR_THE_HISTORY),
+        ("rbac_outcomes.yaml", "ClusterRole", NEEDED_FOR_OUTCOMES),
+        ("rbac_observe.yaml", "ClusterRole", NEEDED_FOR_OBSERVING),
     ],
 )
 def test_the_operator_may_do_what_it_checks_for_and_no_more(file: str, kind: str, needed: tuple[Right, ...]) -> None:

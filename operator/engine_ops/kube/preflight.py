@@ -53,6 +53,16 @@ NEEDED_FOR_THE_HISTORY = tuple(
     Right(verb, "", "configmaps") for verb in ("get", "list", "create", "update", "patch", "delete")
 )
 """In the operator's own namespace. Not checked at the start: without them the history stays in memory."""
+NEEDED_FOR_OUTCOMES = (
+    *(Right(verb, "batch", "jobs") for verb in ("list", "watch")),
+    Right("list", "", "pods"),
+    *(Right("get", "apps", resource) for resource in ("deployments", "statefulsets", "daemonsets")),
+    Right("get", "batch", "cronjobs"),
+    Right("list", "metrics.k8s.io", "pods"),
+)
+"""For spec.workloadRef and workloadSelector. Not checked at the start: without them outcomes stay unknown."""
+NEEDED_FOR_OBSERVING = tuple(Right(verb, "", "namespaces") for verb in ("list", "watch"))
+"""For the option --observe, besides the rights for outcomes."""
 NEEDED_FOR_THE_LEASE = (
     Right("get", "coordination.k8s.io", "leases"),
     Right("create", "coordination.k8s.io", "leases"),
