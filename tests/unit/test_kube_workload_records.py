@@ -185,6 +185,11 @@ def test_a_pod_that_was_evicted_before_it_ran_has_an_end_and_a_reason() -> None:
     assert pod({}, {"phase": "Failed", "reason": "Evicted", "conditions": conditions}).reason == "Evicted"
 
 
+def test_a_pod_that_is_being_deleted_says_so() -> None:
+    assert pod({}, {}, deletionTimestamp=AT).deleting
+    assert not pod({}, {}).deleting
+
+
 def test_a_page_says_how_to_ask_for_the_next() -> None:
     assert pod_page(b'{"metadata": {"continue": "x"}, "items": null}') == ([], "x")
 

@@ -51,6 +51,7 @@ class _Metadata(msgspec.Struct, rename="camel", gc=False):
     uid: str = ""
     generation: int = 0
     creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None
     owner_references: list[_OwnerReference] | None = None
 
@@ -317,6 +318,7 @@ def _pod_record(pod: _Pod) -> PodRecord:
         finished_ms=_pod_finished_ms(status, containers) if status.phase in _ENDED else None,
         specs=_pod_specs(spec),
         statuses=tuple(statuses),
+        deleting=metadata.deletion_timestamp is not None,
     )
 
 
