@@ -11,9 +11,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine_ops.history.chunk import decode_chunk, encode_chunk
+from engine_ops.history.chunk import Frame, decode_chunk, decode_keys, encode_chunk
+from engine_ops.history.columns import (
+    Reader,
+    Spec,
+    Writer,
+    get_flags,
+    get_floats,
+    get_ints,
+    get_texts,
+    put_flags,
+    put_floats,
+    put_ints,
+    put_texts,
+)
 from engine_ops.history.keys import KEY_BYTES, point_key
-from engine_ops.history.limits import CutCounts, pack
+from engine_ops.history.limits import MAX_STRING, CutCounts, pack
 from engine_ops.ml.data_point import WorkloadDataPoint
 
 CHUNK_POINTS: Final = 2_000
@@ -109,8 +122,7 @@ class Block:
 
     def _add(self, point: WorkloadDataPoint, kind: str, packed: bytes, key: bytes | None) -> None:
         namespace = point.metadata.get("namespace")
-        if type(namespace) is not str:
-            namespace = ""
+        namespace = namespace[:MAX_STRING] if isinstance(namespace, str) else ""
         self.timestamps.append(point.timestamp)
         self.durations.append(point.duration)
         self.successes.append(point.success)
@@ -120,25 +132,43 @@ class Block:
         self._tail.append(packed)
         self._columns = None
         if len(self._tail) >= CHUNK_POINTS:
-            self._chunks.append((len(self._tail), encode_chunk(self._tail)))
-            self._tail = []
+            self._compress()
 
     def seal(self) -> None:
         """Take no more points, and compress what is not compressed yet."""
         if self._tail:
-            self._chunks.append((len(self._tail), encode_chunk(self._tail)))
-            self._tail = []
+            self._compress()
         self.sealed = True
+
+    def _compress(self) -> None:
+        self._chunks.append((len(self._tail), self._encoded_tail()))
+        self._tail = []
+
+    def _encoded_tail(self) -> bytes:
+        first = len(self) - len(self._tail)
+        keyed = [key is not None for key in self._keys_from(first)]
+        return encode_chunk(self._tail, keyed, self._frame(first, len(self)))
+
+    def _frame(self, first: int, last: int) -> Frame:
+        names = tuple(self.namespace_codes)
+        return Frame(
+            np.array(self.timestamps[first:last], dtype=np.int64),
+            np.array(self.durations[first:last], dtype=np.float64),
+            [names[code] for code in self.namespaces[first:last]],
+        )
 
     def chunks(self) -> Iterator[tuple[int, bytes]]:
         """Yield how many points each chunk has and its bytes, oldest first, the newest points compressed for now."""
         yield from self._chunks
         if self._tail:
-            yield len(self._tail), encode_chunk(self._tail)
+            yield len(self._tail), self._encoded_tail()
 
     def keys(self) -> Iterator[bytes | None]:
         """Yield the key of each point, None where it has none."""
-        for start in range(0, len(self._keys), KEY_BYTES):
+        yield from self._keys_from(0)
+
+    def _keys_from(self, first: int) -> Iterator[bytes | None]:
+        for start in range(first * KEY_BYTES, len(self._keys), KEY_BYTES):
             key = bytes(self._keys[start : start + KEY_BYTES])
             yield key if key != _NO_KEY else None
 
@@ -172,7 +202,9 @@ class Block:
             while stop < len(wanted) and wanted[stop] < last:
                 stop += 1
             if stop > position:
-                content = decode_chunk(body) if body else [_DECODE(packed) for packed in self._tail]
+                content = (
+                    decode_chunk(body, self._frame(first, last)) if body else [_DECODE(packed) for packed in self._tail]
+                )
                 for row in wanted[position:stop]:
                     usage, metadata = content[row - first]
                     yield WorkloadDataPoint(
@@ -184,6 +216,49 @@ class Block:
                         metadata,
                     )
             position, first = stop, last
+
+    def put_columns(self, writer: Writer) -> Spec:
+        """Encode what is not in the chunks: times, successes, types and namespaces."""
+        columns = self.columns()
+        return [
+            put_ints(columns.timestamps, writer),
+            put_floats(columns.durations, writer),
+            put_flags(columns.successes.astype(np.bool_), writer),
+            put_texts(columns.type_names, writer),
+            put_ints(columns.types.astype(np.int64), writer),
+            put_texts(columns.namespace_names, writer),
+            put_ints(columns.namespaces.astype(np.int64), writer),
+            len(columns.type_names),
+            len(columns.namespace_names),
+        ]
+
+    @classmethod
+    def of(cls, count: int, reader: Reader, chunks: Sequence[tuple[int, bytes]]) -> Block:
+        """Return the sealed block of encoded columns and chunks.
+
+        Raises
+        ------
+        Exception
+            Of any kind, where the bytes are not what `put_columns` and `chunks` gave.
+        """
+        spec = reader.spec
+        block = cls()
+        block.timestamps = array("q", get_ints(spec[0], count, reader).tobytes())
+        block.durations = array("d", get_floats(spec[1], count, reader).tobytes())
+        block.successes = array("B", get_flags(spec[2], count, reader).tobytes())
+        block.type_codes = {name: code for code, name in enumerate(get_texts(spec[3], spec[7], reader))}
+        block.types = array("H", get_ints(spec[4], count, reader).astype(np.uint16).tobytes())
+        block.namespace_codes = {name: code for code, name in enumerate(get_texts(spec[5], spec[8], reader))}
+        block.namespaces = array("H", get_ints(spec[6], count, reader).astype(np.uint16).tobytes())
+        if max(block.types, default=-1) >= spec[7] or max(block.namespaces, default=0) >= spec[8]:
+            raise ValueError("a code has no name")
+        for size, body in chunks:
+            block._keys += b"".join(key or _NO_KEY for key in decode_keys(body, size))
+        if len(block._keys) != KEY_BYTES * count:
+            raise ValueError(f"the chunks hold {len(block._keys) // KEY_BYTES} points, not {count}")
+        block._chunks = list(chunks)
+        block.sealed = True
+        return block
 
     def take(self, rows: Sequence[int]) -> Block:
         """Return an open block of some rows, in ascending order."""

@@ -8,14 +8,13 @@ never a format from the future.
 from __future__ import annotations
 
 import struct
-import zlib
-from array import array
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from engine_ops.history.block import Block
+from engine_ops.history.columns import Reader, Writer
 
 FORMAT: Final = 1
 """What `encode_segment` writes; `decode_segment` reads this and no later one."""
@@ -109,17 +108,9 @@ class _Body(msgspec.Struct, array_like=True):
 def encode_segment(block: Block, header: SegmentHeader) -> bytes:
     """Return the bytes of a segment. The header's count and times are taken from the block."""
     header = msgspec.structs.replace(header, count=len(block), start_ms=block.start_ms, end_ms=block.end_ms)
-    columns: list[Any] = [
-        block.timestamps.tobytes(),
-        block.durations.tobytes(),
-        block.successes.tobytes(),
-        block.types.tobytes(),
-        block.namespaces.tobytes(),
-        bytes(block._keys),  # noqa: SLF001
-        list(block.type_codes),
-        list(block.namespace_codes),
-    ]
-    body = _Body(header, zlib.compress(msgspec.msgpack.encode(columns)), list(block.chunks()))
+    writer = Writer()
+    columns = writer.finish(block.put_columns(writer))
+    body = _Body(header, columns, list(block.chunks()))
     return wrap(msgspec.msgpack.encode(body))
 
 
@@ -143,19 +134,11 @@ def decode_segment(content: bytes) -> tuple[SegmentHeader, Block]:
         If it cannot be read.
     """
     body = _body(content)
-    columns = msgspec.msgpack.decode(zlib.decompress(body.columns))
-    block = Block()
-    for name, code, data in zip(
-        ("timestamps", "durations", "successes", "types", "namespaces"), "qdBHH", columns, strict=False
-    ):
-        column = array(code)
-        column.frombytes(data)
-        setattr(block, name, column)
-    block._keys = bytearray(columns[5])  # noqa: SLF001
-    block.type_codes = {name: number for number, name in enumerate(columns[6])}
-    block.namespace_codes = {name: number for number, name in enumerate(columns[7])}
-    block._chunks = list(body.chunks)  # noqa: SLF001
-    block.seal()
+    try:
+        block = Block.of(body.header.count, Reader(body.columns), body.chunks)
+    except Exception as error:
+        # The checksum was right: whoever wrote this did not write what the format says.
+        raise DamagedSegmentError(f"its content is not what the format says: {error}") from error
     return body.header, block
 
 

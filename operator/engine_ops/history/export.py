@@ -1,4 +1,9 @@
-"""Points as JSON, in pieces."""
+"""Points as JSON, in pieces.
+
+JSON has no word for NaN and infinities: they become null, so that any reader can read it. `WorkloadDataset.load` takes
+a null duration or amount for NaN. (A data set's own file, `WorkloadDataset.save`, keeps them apart as Python's ``json``
+spells them.)
+"""
 
 from __future__ import annotations
 

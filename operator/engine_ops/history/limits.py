@@ -19,12 +19,12 @@ MAX_KEY: Final = 256
 MAX_DEPTH: Final = 8
 """Objects and lists inside each other, metadata itself being the first; what is deeper is left out."""
 MAX_LEAVES: Final = 2048
-"""Values in resource usage and metadata together; further ones are left out."""
+"""Values in resource usage and metadata together, objects and lists counted too; further ones are left out."""
 MAX_POINT_BYTES: Final = 16 * 1024
 """Bytes of a point's resource usage and metadata as MessagePack; what goes beyond is left out."""
 
 # What is worth most is kept when a point is too large: who it was, then what became of it.
-_FIRST = ("uid", "generation", "run", "requestId", "namespace", "name", "workload", "outcome", "requested", "solve")
+_FIRST = ("uid", "generation", "run", "namespace", "name", "requestId", "workload", "outcome", "requested", "solve")
 _INT64 = 2**63
 _ENCODE = msgspec.msgpack.Encoder().encode
 
@@ -86,7 +86,8 @@ def pack(point: WorkloadDataPoint, counts: CutCounts) -> tuple[str, bytes]:
         # One pass in C says that nothing has to be cut, which is so for nearly every point.
         packed = _ENCODE((msgspec.convert(usage, _USAGE), msgspec.convert(metadata, _METADATA)))
         # A leaf takes a byte at least: a short point cannot have too many.
-        if len(packed) <= MAX_LEAVES and len(kind) <= MAX_STRING and kind.isascii():
+        few = len(packed) <= MAX_LEAVES or (len(packed) <= MAX_POINT_BYTES and _leaves(metadata, usage) <= MAX_LEAVES)
+        if few and len(kind) <= MAX_STRING and kind.isascii():
             return kind, packed
     except (msgspec.ValidationError, TypeError, ValueError, AttributeError, RecursionError):
         pass  # the slow way says what is wrong, or cuts it
@@ -97,6 +98,19 @@ def pack(point: WorkloadDataPoint, counts: CutCounts) -> tuple[str, bytes]:
     return kind, packed
 
 
+def _leaves(*values: Any) -> int:
+    count = 0
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            pending.extend(value.values())
+        elif isinstance(value, list | tuple | set | frozenset):
+            pending.extend(value)
+        count += 1
+    return count
+
+
 class _Trimmer:
     def __init__(self, counts: CutCounts) -> None:
         self.counts = counts
@@ -105,10 +119,11 @@ class _Trimmer:
         self._bytes = 8  # around both objects
 
     def pack(self, usage: Mapping[str, float], metadata: Mapping[str, Any]) -> bytes:
-        kept = self._object("resource_usage", usage, 1)
         first = {name: metadata[name] for name in _FIRST if name in metadata}
         rest = {name: value for name, value in metadata.items() if name not in first}
-        return _ENCODE((kept, self._object("metadata", {**first, **rest}, 1)))
+        kept = self._object("metadata", first, 1)
+        used = self._object("resource_usage", usage, 1)
+        return _ENCODE((used, kept | self._object("metadata", rest, 1)))
 
     def text(self, path: str, value: str) -> str:
         value = str(value)
@@ -132,7 +147,7 @@ class _Trimmer:
                 self._leave_out()
                 continue
             plain = self.text(f"the key {place}", key)
-            cleaned = self._value(place, item, depth, 5 + len(plain.encode()))
+            cleaned = self._value(place, item, depth, len(_ENCODE(plain)))
             if cleaned is not _LEFT_OUT:
                 kept[plain] = cleaned
         return kept
@@ -144,8 +159,8 @@ class _Trimmer:
             value = float(value)
         nested = isinstance(value, Mapping | list | tuple | set | frozenset)
         cleaned = value if nested else self._scalar(path, value)
-        # Five bytes stand before any string or container, nine are a whole number.
-        size = overhead + (5 + len(cleaned.encode()) if isinstance(cleaned, str) else 9)
+        # A container of fewer than 65,536 entries begins with three bytes at most.
+        size = overhead + (3 if nested else len(_ENCODE(cleaned)))
         if (nested and depth >= MAX_DEPTH) or self._leaves >= MAX_LEAVES or self._bytes + size > MAX_POINT_BYTES:
             return self._leave_out()
         self._bytes += size
