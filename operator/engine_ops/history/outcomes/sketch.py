@@ -11,7 +11,7 @@ import math
 from typing import Any, Final
 
 RELATIVE_ERROR: Final = 0.02
-"""Of a quantile within the highest `FINE_BUCKETS` buckets that hold anything: down to a fifth of the peak at least."""
+"""Of a quantile within the highest `FINE_BUCKETS` buckets that hold anything: down to a quarter of the peak."""
 
 COARSE_RELATIVE_ERROR: Final = 0.16
 """Of a quantile below those, as long as there are no more than `COARSE_BUCKETS` (down to a thousandth of those)."""
