@@ -120,10 +120,12 @@ class Reading:
 
 
 def _kind_of_object(text: str, first: str) -> str:
+    from engine_ops.history.formats.json_points import ARRAY_KEYS
+
     try:
         value = json.loads(first)
     except ValueError:
         value = None
-    if isinstance(value, Mapping) and ("timestamp" in value or not value.keys() & {"data", "dataPoints", "points"}):
+    if isinstance(value, Mapping) and ("timestamp" in value or not value.keys() & set(ARRAY_KEYS)):
         return JSONL
     return PROMETHEUS if _MATRIX.search(text) else JSON

@@ -10,6 +10,7 @@ from typing import Any, Final
 from engine_ops.history.formats.faults import FieldError, FormatError, OnFault, refuse
 from engine_ops.history.formats.json_stream import ArrayStream
 from engine_ops.history.formats.source import Source
+from engine_ops.history.limits import CutCounts, pack
 from engine_ops.ml.data_point import WorkloadDataPoint
 
 ARRAY_KEYS: Final = ("data", "dataPoints", "data_points", "points")
@@ -80,9 +81,11 @@ def point_of(value: Any) -> WorkloadDataPoint:
         if isinstance(usage, Mapping) and None in usage.values():
             data[name] = {key: math.nan if amount is None else amount for key, amount in usage.items()}
     try:
-        return WorkloadDataPoint.from_dict(data)
+        point = WorkloadDataPoint.from_dict(data)
+        pack(point, CutCounts())  # what the history could not hold is told with its line, before anything is written
     except (TypeError, ValueError) as error:
         raise FieldError("", str(error)[:_SHOWN]) from error
+    return point
 
 
 def write_jsonl(points: Iterable[WorkloadDataPoint], write: Callable[[bytes], object]) -> int:

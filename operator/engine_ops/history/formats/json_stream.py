@@ -41,6 +41,7 @@ class ArrayStream:
         self._decoder = json.JSONDecoder(parse_int=_whole, parse_float=float)
         self._text = ""
         self._at = 0
+        self._depth = 0
         self._ended = False
         self._lines_before = 1
         self._counted_to = 0
@@ -64,13 +65,14 @@ class ArrayStream:
         if not self._find():
             raise FieldError("", "holds no array of points: a JSON array, or an object with one in data")
         self._expect("[")
+        last = ","
         if self._peek() == "]":
-            return
-        while True:
+            last = self._expect("]")
+        while last != "]":
             self._peek()
             yield self.line, self._value()
-            if self._expect(",]") == "]":
-                return
+            last = self._expect(",]")
+        self._finish()
 
     def _find(self) -> bool:
         """Go to the array's opening bracket; return whether there is one."""
@@ -91,10 +93,21 @@ class ArrayStream:
             self._expect(":")
             self._peek()
             if key in names:
+                self._depth += 1
                 return True
             self._value()
             if self._expect(",}") == "}":
                 return False
+
+    def _finish(self) -> None:
+        """Read what stands behind the array: only what is whole to its end is not cut."""
+        for _ in range(self._depth):
+            while self._expect(",}") == ",":
+                self._value()
+                self._expect(":")
+                self._value()
+        if self._peek():
+            raise FieldError("", "goes on behind the end of the JSON document; one point a line is the format jsonl")
 
     def _peek(self) -> str:
         """Return the next character that is no space; empty at the end."""
@@ -117,7 +130,8 @@ class ArrayStream:
         return found
 
     def _value(self) -> Any:
-        self._peek()
+        if not self._peek():
+            raise FieldError("", "the JSON ends too early: the file is cut")
         while True:
             try:
                 return self._decoded()

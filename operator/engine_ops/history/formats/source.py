@@ -104,7 +104,7 @@ class Source:
                     except UnicodeDecodeError as error:
                         on_fault(self.fault(f"is not UTF-8 (byte {error.start + 1})", number))
                         continue
-                    if not text.isspace():
+                    if text.strip(" \t\r\n"):
                         yield number, text.rstrip("\r\n")
         except FormatError as error:
             if error.fault.line is not None or number == 0:

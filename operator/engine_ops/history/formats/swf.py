@@ -36,6 +36,9 @@ COLUMNS: Final = (
     "think time",
 )
 
+NOT_RECORDED: Final = "NotRecorded"
+"""The reason of jobs whose log does not say how they ended."""
+
 _COMMENT: Final = re.compile(r";\s*(UnixStartTime|TimeZone)\s*:\s*(-?\d+)\s*$")
 _FAILED, _COMPLETED, _CANCELLED, _UNKNOWN = 0, 1, 5, -1
 _PARTIAL: Final = frozenset((2, 3, 4))
@@ -43,7 +46,7 @@ _PARTIAL: Final = frozenset((2, 3, 4))
 _SUCCEEDED: Final = frozenset((_COMPLETED, _UNKNOWN))
 _STATUSES: Final = frozenset((_FAILED, _COMPLETED, _CANCELLED, _UNKNOWN))
 _NAMES: Final = (("user", 11), ("group", 12), ("executable", 13), ("queue", 14), ("partition", 15))
-_REASONS: Final = {_FAILED: "Failed", _CANCELLED: "Cancelled", _UNKNOWN: "NotRecorded"}
+_REASONS: Final = {_FAILED: "Failed", _CANCELLED: "Cancelled", _UNKNOWN: NOT_RECORDED}
 _MAX_SECONDS: Final = 10**11
 """Some 3,000 years: beyond it a column holds something else."""
 
