@@ -58,8 +58,9 @@ class Jobs:
         annotations = {"engineops.dev/run-for": run_for}
         if outcome:
             annotations["engineops.dev/outcome"] = outcome
-        if "exit_code" in more:
-            annotations["engineops.dev/exit-code"] = str(more.pop("exit_code"))
+        for option in ("exit_code", "oom_kills"):
+            if option in more:
+                annotations[f"engineops.dev/{option.replace('_', '-')}"] = str(more.pop(option))
         pod = {
             "restartPolicy": restart,
             "nodeSelector": {"test": self.namespace},

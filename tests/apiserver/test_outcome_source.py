@@ -125,6 +125,23 @@ def test_oom_kills(jobs: Jobs) -> None:
     run(check)
 
 
+def test_a_job_that_succeeds_after_oom_kills(jobs: Jobs) -> None:
+    async def check() -> None:
+        async with reading(jobs.cluster.kubeconfig) as source:
+            jobs.create("recovers", outcome="OOMKilled", oom_kills=2, restart="OnFailure", backoffLimit=6)
+            job = await job_when(source, jobs.namespace, "recovers", finished)
+            assert job.succeeded is True
+            [pod] = await source.pods(jobs.namespace)
+            [main] = pod.statuses
+            assert (main.restarts, main.exit_code, main.reason, main.oom_killed) == (2, 0, "Completed", False)
+            # The status still has the termination before the last one.
+            body = await asyncio.to_thread(jobs.request, "GET", f"/api/v1/namespaces/{jobs.namespace}/pods/{pod.name}")
+            [status] = body["status"]["containerStatuses"]
+            assert status["lastState"]["terminated"]["reason"] == "OOMKilled"
+
+    run(check)
+
+
 def test_a_job_that_goes_as_soon_as_it_has_finished_is_told_of_once(jobs: Jobs) -> None:
     async def check() -> None:
         async with reading(jobs.cluster.kubeconfig) as source:
