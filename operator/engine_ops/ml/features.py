@@ -17,8 +17,9 @@ MAX_COLUMNS: Final = 64
 """Columns of a schema."""
 
 _MAX_USED: Final = 3
-_MAX_REQUESTED: Final = 6
-_MAX_NUMBERS: Final = 12
+_MAX_REQUESTED: Final = 4
+_MAX_NUMBERS: Final = 8
+_MAX_WORDS: Final = 8
 _DURATION_LAGS: Final = ("last", "median5", "spread5", "level", "age_ms")
 _USAGE_LAGS: Final = ("last", "median5", "spread5")
 _SOURCES: Final = {"hour": 0, "weekday": 0, "type": 1, "requested": 1, "number": 1, "category": 2, "lag": 3}
@@ -55,9 +56,9 @@ class FeatureSchema:
     def fit(cls, points: Iterable[WorkloadDataPoint]) -> Self:
         """Return the schema for points.
 
-        The clock and the lags of success and duration are always there. Of resources used (3), resources requested (6)
-        and numeric fields (12) those that most points have; what remains goes to the most frequent values of request
-        types and of fields with words (one-hot), those that every point has left out.
+        The clock and the lags of success and duration are always there. Of resources used (3), resources requested (4)
+        and numeric fields (8) those that most points have. What remains goes to the most frequent request types and
+        words of fields (one-hot, at most 8 of each field), without those that every point has.
         """
         return cls(_fitted(points))
 
@@ -150,9 +151,18 @@ def _fitted(points: Iterable[WorkloadDataPoint]) -> list[Column]:
         columns += [_lag("workload", usage_of(resource), statistic) for statistic in _USAGE_LAGS]
     columns += [Column(f"requested.{name}", "requested", (name,)) for name in _most(requested, _MAX_REQUESTED)]
     columns += [Column(f"request.{name}", "number", (name,)) for name in _most(numbers, _MAX_NUMBERS)]
-    # What every point has tells none of them from another.
-    columns += [_one_hot(path) for path in _most(words, len(words)) if words[path] < total]
+    columns += [_one_hot(path) for path in _most_words(words, total)]
     return _unique(columns)
+
+
+def _most_words(counts: collections.Counter[tuple[str, ...]], total: int) -> Iterator[tuple[str, ...]]:
+    taken: collections.Counter[tuple[str, ...]] = collections.Counter()
+    for path in _most(counts, len(counts)):
+        # What every point has tells none of them from another. Who asked is told by the lags, better than by a few
+        # columns of a field with thousands of words.
+        if counts[path] < total and taken[path[:-1]] < _MAX_WORDS:
+            taken[path[:-1]] += 1
+            yield path
 
 
 def _most(counts: collections.Counter[Any], number: int) -> list[Any]:

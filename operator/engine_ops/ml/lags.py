@@ -17,6 +17,7 @@ WINDOW: Final = 5
 SCOPES: Final = {
     "workload": "of the same workload",
     "alike": "alike in everything that was asked",
+    "sized": "of the same owner that asked for the same amounts",
     "owner": "of the same owner",
     "type": "of the same type",
 }
@@ -172,8 +173,12 @@ def keys_of(request: Request) -> Mapping[str, Key]:
         keys["workload"] = ("workload", request.workload)
     if request.owner is not None:
         keys["owner"] = ("owner", request.owner)
-    asked = (tuple(sorted(request.fields.items())), tuple(sorted(request.requested.items())))
-    keys["alike"] = ("alike", request.type, request.workload, request.owner, *asked)
+    requested = tuple(sorted(request.requested.items()))
+    fields = tuple(sorted(request.fields.items()))
+    keys["alike"] = ("alike", request.type, request.workload, request.owner, fields, requested)
+    if request.owner is not None:
+        numbers = tuple(field for field in fields if not isinstance(field[1], str))
+        keys["sized"] = ("sized", request.owner, numbers, requested)
     return keys
 
 
