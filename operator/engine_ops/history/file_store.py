@@ -47,6 +47,7 @@ class FileStore(BlobStore):
     """
 
     max_blob_bytes: ClassVar[int] = 1 << 30
+    lists_whole: ClassVar[bool] = False
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = pathlib.Path(directory)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import ClassVar
 
-from engine_ops.history.store import Blob, BlobStore, ConflictError
+from engine_ops.history.store import Blob, BlobStore, ConflictError, StoreRefusedError
 
 
 class MemoryStore(BlobStore):
@@ -40,6 +40,8 @@ class MemoryStore(BlobStore):
         blob = self.blobs.get(name)
         if blob is None or blob.version != version:
             raise ConflictError(f"{name} is not at version {version}")
+        if blob.sealed:
+            raise StoreRefusedError(f"{name} is sealed")
         return self._put(name, content, labels, sealed=False)
 
     async def delete(self, name: str, version: str | None = None) -> None:

@@ -70,6 +70,8 @@ class BlobStore(abc.ABC):
 
     max_blob_bytes: ClassVar[int]
     """No content may be longer."""
+    lists_whole: ClassVar[bool] = True
+    """Whether `list` with contents is the best way to read all; else they are better read one by one."""
 
     @abc.abstractmethod
     async def list(self, *, contents: bool = True) -> list[Blob]:
