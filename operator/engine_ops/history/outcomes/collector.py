@@ -21,6 +21,7 @@ from engine_ops.history.outcomes.following import (
     service_ending,
     superseded,
 )
+from engine_ops.history.outcomes.jobs import JobIndex
 from engine_ops.history.outcomes.joining import Ending, OpenPoint, closed, unknown
 from engine_ops.history.outcomes.looking import SERVICE_KINDS, FreshSamples, Look, Lookups
 from engine_ops.history.outcomes.observation import Observation
@@ -205,7 +206,8 @@ class OutcomeCollector:
         observer = self._observer if namespace in self._observed else None
         jobs = pods = None
         if observer is not None or any(followed.is_job for followed in points):
-            jobs = await self._read(self._source.jobs(namespace))
+            records = await self._read(self._source.jobs(namespace))
+            jobs = None if records is None else JobIndex(records)
         if jobs is not None:
             for followed in points:
                 if followed.is_job:
@@ -217,7 +219,7 @@ class OutcomeCollector:
         look = Look(
             now_ms,
             jobs,
-            None if pods is None else PodIndex(pods, jobs or ()),
+            None if pods is None else PodIndex(pods, None if jobs is None else jobs.by_uid),
             self._fresh.of(namespace, samples) if samples else {},
         )
         for number, followed in enumerate(points):

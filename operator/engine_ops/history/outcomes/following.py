@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Final
 
 from engine_ops.engine.scheduling.selectors import Selector
-from engine_ops.history.outcomes.jobs import Run, job_named, job_started_by, run_of_job, run_of_pod
+from engine_ops.history.outcomes.jobs import JobIndex, Run, run_of_job, run_of_pod
 from engine_ops.history.outcomes.joining import OBSERVED_USAGE, Ending, OpenPoint, unknown, workload_reference
 from engine_ops.history.outcomes.looking import Look
 from engine_ops.history.outcomes.observation import Observation
 from engine_ops.history.outcomes.pods import selector_of
-from engine_ops.history.outcomes.records import JobRecord, PodRecord, WorkloadRecord
+from engine_ops.history.outcomes.records import PodRecord, WorkloadRecord
 from engine_ops.history.outcomes.services import judge
 
 GRACE_MS: Final = 3_600_000
@@ -107,7 +106,7 @@ def follow_job(followed: Followed, look: Look) -> Ending | None:
         if look.pods is None and abs(look.now_ms - seen.ended_seen_ms) < PODS_WAIT_MS:
             return None
         return run_ending(run)
-    if look.jobs is not None and all(job.uid != run.uid for job in look.jobs):
+    if look.jobs is not None and run.uid not in look.jobs.by_uid:
         return unknown("Deleted")
     return unknown("StillRunning" if run.started_ms is not None else "NotStarted") if due else None
 
@@ -117,17 +116,18 @@ def run_ending(run: Run) -> Ending:
     return Ending("succeeded" if run.succeeded else "failed", bool(run.succeeded), run.reason, run.duration_ms)
 
 
-def find_job(followed: Followed, jobs: Sequence[JobRecord]) -> None:
+def find_job(followed: Followed, jobs: JobIndex) -> None:
     """Find the Job that a point waits for, and take in how it stands.
 
     Which one it is, is settled when there is one; a later one of the same name is another.
     """
     seen = followed.seen
-    if seen.run is None:
-        choose = job_started_by if followed.kind == "CronJob" else job_named
-        job = choose(jobs, followed.name, followed.asked_ms)
+    if seen.run is not None:
+        job = jobs.by_uid.get(seen.run.uid)
+    elif followed.kind == "CronJob":
+        job = jobs.started_by(followed.name, followed.asked_ms)
     else:
-        job = next((job for job in jobs if job.uid == seen.run.uid), None)
+        job = jobs.named(followed.name, followed.asked_ms)
     if job is not None:
         seen.see_template(job.specs)
         seen.run = run_of_job(job)

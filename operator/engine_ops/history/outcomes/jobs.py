@@ -50,7 +50,8 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value not in {None, ""}}
+        values = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in values if value is not None and value != ""}
 
     @classmethod
     def from_json(cls, data: Any) -> Run:
@@ -100,28 +101,43 @@ def run_of_pod(pod: PodRecord) -> Run:
     )
 
 
-def job_named(jobs: Iterable[JobRecord], name: str, asked_ms: int) -> JobRecord | None:
-    """Return the Job that a request meant by a name.
-
-    Of several that followed one another under the name: the one that was there when the request was solved, else the
-    first that came after.
+class JobIndex:
+    """The Jobs of a namespace, to be found by uid, name and CronJob.
 
     Parameters
     ----------
     jobs
-        Those of the namespace, gone ones that are still told of too.
-    name
-        Of the Job.
-    asked_ms
-        When the solve began.
+        All of them; gone ones that are still told of too.
     """
-    named = sorted((job for job in jobs if job.name == name), key=lambda job: job.created_ms)
-    before = [job for job in named if job.created_ms <= asked_ms]
-    return before[-1] if before else named[0] if named else None
 
+    def __init__(self, jobs: Iterable[JobRecord]) -> None:
+        self.by_uid: dict[str, JobRecord] = {}
+        self._by_name: dict[str, list[JobRecord]] = {}
+        self._by_cron: dict[str, list[JobRecord]] = {}
+        for job in sorted(jobs, key=lambda job: (job.created_ms, job.name)):
+            self.by_uid[job.uid] = job
+            self._by_name.setdefault(job.name, []).append(job)
+            if job.owner is not None and job.owner.kind == "CronJob":
+                self._by_cron.setdefault(job.owner.name, []).append(job)
 
-def job_started_by(jobs: Iterable[JobRecord], cron_job: str, asked_ms: int) -> JobRecord | None:
-    """Return the first Job that a CronJob made after a request, or in its second: Kubernetes writes no smaller."""
-    own = (job for job in jobs if job.owner is not None and job.owner.kind == "CronJob" and job.owner.name == cron_job)
-    later = [job for job in own if job.created_ms >= asked_ms - asked_ms % 1000]
-    return min(later, key=lambda job: (job.created_ms, job.name), default=None)
+    def named(self, name: str, asked_ms: int) -> JobRecord | None:
+        """Return the Job that a request meant by a name.
+
+        Of several that followed one another under the name: the one that was there when the request was solved, else
+        the first that came after.
+
+        Parameters
+        ----------
+        name
+            Of the Job.
+        asked_ms
+            When the solve began.
+        """
+        named = self._by_name.get(name, [])
+        before = [job for job in named if job.created_ms <= asked_ms]
+        return before[-1] if before else named[0] if named else None
+
+    def started_by(self, cron_job: str, asked_ms: int) -> JobRecord | None:
+        """Return the first Job that a CronJob made after a request, or in its second: Kubernetes writes no smaller."""
+        since_ms = asked_ms - asked_ms % 1000
+        return next((job for job in self._by_cron.get(cron_job, []) if job.created_ms >= since_ms), None)

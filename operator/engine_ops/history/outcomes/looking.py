@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from engine_ops.history.outcomes.jobs import JobIndex
 from engine_ops.history.outcomes.pods import PodIndex
-from engine_ops.history.outcomes.records import JobRecord, UsageSample, WorkloadRecord
+from engine_ops.history.outcomes.records import UsageSample, WorkloadRecord
 from engine_ops.history.outcomes.source import OutcomeSource, SourceError
 
 LOOKUPS_A_STEP: Final = 200
@@ -37,7 +38,7 @@ class Look:
     """
 
     now_ms: int
-    jobs: Sequence[JobRecord] | None = None
+    jobs: JobIndex | None = None
     pods: PodIndex | None = None
     samples: Mapping[str, Sequence[UsageSample]] = dataclasses.field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from engine_ops.history.keys import key_of
 from engine_ops.history.open_points import OpenPoint
 from engine_ops.history.outcomes.following import PODS_WAIT_MS, run_ending
-from engine_ops.history.outcomes.jobs import run_of_job
+from engine_ops.history.outcomes.jobs import JobIndex, run_of_job
 from engine_ops.history.outcomes.joining import OBSERVED_JOB, OBSERVED_USAGE, closed
 from engine_ops.history.outcomes.looking import Look, Lookups
 from engine_ops.history.outcomes.observation import Observation
@@ -128,7 +128,7 @@ class Observer:
         if namespaces is not None:
             self._namespaces = {name: self._namespaces.get(name, _Jobs()) for name in namespaces}
 
-    def sees_jobs(self, namespace: str, jobs: Sequence[JobRecord] | None, named: set[str]) -> bool:
+    def sees_jobs(self, namespace: str, jobs: JobIndex | None, named: set[str]) -> bool:
         """Take in the Jobs of a namespace, and return whether some ended that are still to be recorded.
 
         Parameters
@@ -147,9 +147,9 @@ class Observer:
         for uid in named:
             here.waiting.pop(uid, None)
         names = self._names()
-        there = {job.uid for job in jobs}
+        there = set(jobs.by_uid)
         here.settled &= there
-        for job in jobs:
+        for job in jobs.by_uid.values():
             if job.uid in here.settled or job.uid in here.waiting:
                 continue
             if job.uid in named or job.uid in names:
@@ -186,7 +186,7 @@ class Observer:
         if look.pods is None:
             return ""
         following = sum(len(jobs.running) for jobs in self._namespaces.values())
-        for job in look.jobs or ():
+        for job in look.jobs.by_uid.values() if look.jobs is not None else ():
             if job.uid not in here.unfinished or job.succeeded is not None:
                 continue
             observed = here.running.get(job.uid)

@@ -55,20 +55,19 @@ class PodIndex:
     pods
         All of them.
     jobs
-        Of the namespace.
+        Of the namespace, by uid.
     """
 
-    def __init__(self, pods: Sequence[PodRecord], jobs: Iterable[JobRecord] = ()) -> None:
+    def __init__(self, pods: Sequence[PodRecord], jobs: Mapping[str, JobRecord] | None = None) -> None:
         self.pods = pods
         self._by_name = {pod.name: pod for pod in pods}
         self._by_job: dict[str, list[PodRecord]] = {}
         self._by_workload: dict[tuple[str, str], list[tuple[str | None, PodRecord]]] = {}
         self._by_label: dict[tuple[str, str], list[PodRecord]] | None = None
-        known = {job.uid: job for job in jobs}
         for pod in pods:
             if pod.owner is not None and pod.owner.kind == "Job":
                 self._by_job.setdefault(pod.owner.uid, []).append(pod)
-            workload = workload_of(pod, known)
+            workload = workload_of(pod, jobs)
             self._by_workload.setdefault((workload.kind, workload.name), []).append((workload.uid, pod))
 
     def named(self, name: str) -> PodRecord | None:

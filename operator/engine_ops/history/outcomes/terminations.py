@@ -73,8 +73,7 @@ class Terminations:
         since_ms -= since_ms % 1000  # Kubernetes writes whole seconds
         alive = set()
         for pod in pods:
-            failed_alone = pod.phase == "Failed" and not any(_failed(status) for status in pod.statuses)
-            if failed_alone and (pod.finished_ms is None or pod.finished_ms >= since_ms):
+            if _failed_as_a_whole(pod, since_ms):
                 key = _key(pod.uid, "")
                 alive.add(key)
                 self._pod_failed(key, pod)
@@ -104,7 +103,8 @@ class Terminations:
             _count(self.restarts, status.name, new)
             if _failed(status) or status.exit_code is None:
                 self.failed_restarts += new
-        if not ended or not _failed(status) or (pod.deleting and not status.oom_killed):
+        forgiven = pod.deleting or (pod.phase == "Failed" and bool(pod.reason))  # then that is what failed
+        if not ended or not _failed(status) or (forgiven and not status.oom_killed):
             return
         code = status.exit_code if status.exit_code is not None else 137
         reason = "OOMKilled" if status.oom_killed else status.reason or "Error"
@@ -162,6 +162,12 @@ class Terminations:
             made._exit = (int(finished_ms), int(code))
         made._remembered = {str(key): (int(count), int(at_ms)) for key, (count, at_ms) in data["seen"].items()}
         return made
+
+
+def _failed_as_a_whole(pod: PodRecord, since_ms: int) -> bool:
+    if pod.phase != "Failed" or (pod.finished_ms is not None and pod.finished_ms < since_ms):
+        return False
+    return bool(pod.reason) or not any(_failed(s) and (s.finished_ms or since_ms) >= since_ms for s in pod.statuses)
 
 
 def _failed(status: ContainerStatus) -> bool:
