@@ -37,7 +37,7 @@ def test_each_finished_solve_is_one_point(
 ) -> None:
     start_operator(*QUICK)
     requests.resource("a", {**SMALL, "team": "shop", "priority": 3})
-    first = requests.wait_reason("a", "Solved")
+    first = requests.wait_reason("a", "InvalidData")
     requests.resource("a", {**SMALL, "nodeCapacity": {"cpu": 1, "memory": "8Gi"}})
     requests.resource("b", {"items": [{"id": "x", "cpu": "lots"}]})
     requests.wait_reason("b", "InvalidData")
@@ -165,4 +165,9 @@ def test_the_operators_own_status_says_how_the_history_is(
         "-n", "engine-ops-system", "get", "configmap", "engine-ops-status", "-o", "jsonpath={.data.conditions}"
     ).stdout
     conditions = {condition["type"]: condition["status"] for condition in yaml.safe_load(text)}
-    assert conditions == {"HistoryLoaded": "True", "HistoryWritable": "True", "HistoryIntact": "True"}
+    assert conditions == {
+        "HistoryLoaded": "True",
+        "HistoryWritable": "True",
+        "HistoryIntact": "True",
+        "OutcomesReadable": "True",
+    }

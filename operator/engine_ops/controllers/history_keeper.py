@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -87,11 +87,14 @@ class HistoryKeeper:
         Of the history.
     outcome_window_ms
         For so long a point waits for the outcome of its workload.
+    opened
+        Told when there is another point that waits for one.
     """
 
-    def __init__(self, log: HistoryLog, *, outcome_window_ms: int) -> None:
+    def __init__(self, log: HistoryLog, *, outcome_window_ms: int, opened: Callable[[], None]) -> None:
         self._log = log
         self._window_ms = outcome_window_ms
+        self._opened = opened
         self._on_their_way: dict[str, SolveFact] = {}
 
     def note(self, view: RequestView, *, gone: bool = False) -> None:
@@ -170,6 +173,7 @@ class HistoryKeeper:
         point = point_of(fact, uid=target.uid, namespace=target.namespace, name=target.name)
         if fact.awaits_outcome:
             self._log.open(OpenPoint(point, fact.stamp, fact.timestamp + self._window_ms, {}))
+            self._opened()
         else:
             self._log.record(point, fact.stamp)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine_ops.controllers.history_keeper import HistoryKeeper
 from engine_ops.controllers.history_report import conditions_of
@@ -38,6 +38,8 @@ class HistoryLoop:
         Where it is said how the history is.
     flush_seconds
         How often it is written, at most.
+    trouble
+        Says why outcomes could not be read the last time; empty if they could.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class HistoryLoop:
         namespaces: Sequence[str],
         status: OperatorStatus,
         flush_seconds: float,
+        trouble: Callable[[], str],
     ) -> None:
         self._log = log
         self._keeper = keeper
@@ -56,6 +59,7 @@ class HistoryLoop:
         self._namespaces = namespaces
         self._status = status
         self._flush_seconds = flush_seconds
+        self._trouble = trouble
         # Nothing counts as flushed by its stamp alone until every status was read that may hold something older.
         log.begin(_BEFORE_ALL_STAMPS)
 
@@ -67,7 +71,7 @@ class HistoryLoop:
                 await self._log.load()
             except StoreError as error:
                 logger.warning("the history is not loaded yet, trying again in %.0f s: %s", delay, error)
-                await self._report()
+                await self._report(unreadable=str(error))
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LAST_RETRY_SECONDS)
 
@@ -124,8 +128,8 @@ class HistoryLoop:
                     delay = self._flush_seconds
             await self._report()
 
-    async def _report(self) -> None:
+    async def _report(self, unreadable: str = "") -> None:
         try:
-            await self._status.write(conditions_of(self._log))
+            await self._status.write(conditions_of(self._log.health, unreadable=unreadable, trouble=self._trouble()))
         except (ApiError, UnavailableError) as error:
             logger.debug("the operator's status is not written: %s", error)

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 from engine_ops.controllers.history_keeper import HistoryKeeper
 from engine_ops.controllers.history_loop import HistoryLoop
-from engine_ops.history.log import HistoryLog
+from engine_ops.controllers.history_report import numbers_of
+from engine_ops.history.log import HistoryLog, epoch_ms
 from engine_ops.history.outcomes.collector import OutcomeCollector
+from engine_ops.history.outcomes.joining import given_up
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.history_store import ConfigMapStore
 from engine_ops.kube.operator_status import OperatorStatus
@@ -72,9 +74,24 @@ class OperatorHistory:
         config: HistoryConfig,
         writer: str,
     ) -> None:
-        self._log = HistoryLog(ConfigMapStore(connection, namespace), capacity=config.points, writer=writer)
-        window_ms = round(config.outcome_window_seconds * 1000)
-        self.keeper = HistoryKeeper(self._log, outcome_window_ms=window_ms)
+        self._log = HistoryLog(
+            ConfigMapStore(connection, namespace),
+            capacity=config.points,
+            writer=writer,
+            close_pushed_out=lambda opened: given_up(opened, epoch_ms()),
+        )
+        self._source = KubeOutcomeSource(connection, namespaces=namespaces, observe_selector=config.observe)
+        self._outcomes = OutcomeCollector(
+            self._log,
+            self._source,
+            observe=config.observe is not None,
+            sample_period_s=config.usage_period_seconds,
+        )
+        self.keeper = HistoryKeeper(
+            self._log,
+            outcome_window_ms=round(config.outcome_window_seconds * 1000),
+            opened=self._outcomes.wake,
+        )
         self._loop = HistoryLoop(
             self._log,
             self.keeper,
@@ -82,10 +99,7 @@ class OperatorHistory:
             namespaces=namespaces,
             status=OperatorStatus(connection, namespace),
             flush_seconds=config.flush_seconds,
-        )
-        self._source = KubeOutcomeSource(connection, namespaces=namespaces, observe_selector=config.observe)
-        self._outcomes = OutcomeCollector(
-            self._log, self._source, window_ms=window_ms, sample_period_s=config.usage_period_seconds
+            trouble=lambda: self._outcomes.trouble,
         )
 
     async def load_soon(self) -> None:
@@ -107,13 +121,4 @@ class OperatorHistory:
 
     def probe(self) -> dict[str, object]:
         """Return what health says of the history, as JSON values."""
-        health = self._log.health
-        return {
-            "loaded": self._log.loaded,
-            "points": health.points,
-            "openPoints": health.open_points,
-            "bytes": health.bytes,
-            "damagedSegments": len(health.damaged),
-            "missingSegments": len(health.missing),
-            "flushedAtMs": health.flushed_at_ms,
-        }
+        return numbers_of(self._log.health)
