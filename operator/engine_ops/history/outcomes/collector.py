@@ -119,6 +119,11 @@ class OutcomeCollector:
         self.trouble = ""
         self.closed_by_state: dict[str, int] = {}
 
+    @property
+    def left_out(self) -> int:
+        """How many workloads of the observed namespaces had too much company for a point of their daily usage."""
+        return self._observer.left_out if self._observer is not None else 0
+
     def wake(self) -> None:
         """Look again soon: a point was opened."""
         self._wake.set()
