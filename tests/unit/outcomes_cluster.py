@@ -224,6 +224,8 @@ class Operator:
         asyncio.run(self.log.load())
 
     def flush(self) -> None:
+        """Write everything, and the watermark as high as it may be."""
+        self.log.record(WorkloadDataPoint(self.cluster.now_ms, "other", {}, 1.0, True), self.log.stamp())
         asyncio.run(self.log.flush())
 
     def ask(
@@ -267,7 +269,7 @@ class Operator:
 
     @property
     def closed(self) -> list[WorkloadDataPoint]:
-        return list(self.log.collector.select())
+        return [point for point in self.log.collector.select() if point.request_type != "other"]
 
     def only(self) -> WorkloadDataPoint:
         """The one point that was closed."""

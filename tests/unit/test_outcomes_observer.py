@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outcomes_cluster import DAY_MS, GIB, HOUR_MS, MINUTE_MS, START_MS, Cluster, Operator
 
-from engine_ops.history.memory_store import MemoryStore
 from engine_ops.history.outcomes import observer as observing
 from engine_ops.history.outcomes.records import Owner
 from engine_ops.ml.data_point import WorkloadDataPoint
@@ -71,7 +70,7 @@ def test_jobs_that_had_ended_before_are_recorded_once_over_restarts(cluster: Clu
 
 
 def test_what_has_left_the_ring_is_not_recorded_again(cluster: Cluster) -> None:
-    operator = Operator(cluster, observe=True, capacity=3)
+    operator = Operator(cluster, observe=True, capacity=6)  # every flush adds a point
     jobs = []
     for number in range(8):
         jobs.append(cluster.add_job(f"job-{number}"))
@@ -83,7 +82,7 @@ def test_what_has_left_the_ring_is_not_recorded_again(cluster: Cluster) -> None:
         operator.start()
         operator.steps(3)
         operator.flush()
-    assert jobs_recorded(operator) == dict.fromkeys(jobs[-3:], 1)
+    assert jobs_recorded(operator) == dict.fromkeys(jobs[-2:], 1)
 
 
 def test_jobs_that_ended_while_the_operator_was_away_are_recorded(cluster: Cluster, operator: Operator) -> None:
@@ -105,9 +104,9 @@ def test_a_job_that_a_request_names_is_not_recorded_twice(cluster: Cluster, oper
     job = cluster.add_job("train")
     operator.steps(2)
     cluster.end_job(job)
-    operator.steps(3)
+    operator.step()
     assert [point.request_type for point in operator.closed] == ["resource"]
-    operator.flush()
+    operator.flush()  # the watermark is still below the Job's end
     operator.start()
     operator.steps(3)
     assert [point.request_type for point in operator.closed] == ["resource"]
@@ -118,9 +117,21 @@ def test_the_clusters_clock_may_be_behind(cluster: Cluster, operator: Operator) 
     operator.flush()
     job = cluster.add_job("skewed")
     operator.steps(2)
-    cluster.change_job(job, finished_ms=cluster.now_ms - HOUR_MS, succeeded=True)
     operator.flush()
+    cluster.change_job(job, finished_ms=cluster.now_ms - HOUR_MS, succeeded=True)
     operator.steps(2)
+    assert jobs_recorded(operator) == {job: 1}
+
+
+def test_the_clusters_clock_may_be_a_little_behind_for_jobs_not_seen_running(
+    cluster: Cluster, operator: Operator
+) -> None:
+    operator.steps(2)
+    cluster.pass_time(45_000)
+    job = cluster.add_job("short")
+    cluster.change_job(job, finished_ms=cluster.now_ms - 80_000, succeeded=True)
+    operator.flush()
+    operator.steps(1)
     assert jobs_recorded(operator) == {job: 1}
 
 
@@ -150,7 +161,7 @@ def test_a_job_whose_pods_cannot_be_read_is_recorded_without(cluster: Cluster, o
     assert jobs_recorded(operator) == {job: 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.sampled_from(["add", "end", "end", "delete", "step", "step", "flush", "kill", "away", "back"]), max_size=60
@@ -159,11 +170,11 @@ def test_a_job_whose_pods_cannot_be_read_is_recorded_without(cluster: Cluster, o
 def test_every_job_is_recorded_once_whatever_happens(script: list[str]) -> None:
     cluster = Cluster()
     cluster.observed = ["jobs"]
-    operator = Operator(cluster, observe=True, store=MemoryStore())
+    operator = Operator(cluster, observe=True)
     running: list[str] = []
     ended: list[str] = []
     for number, event in enumerate(script):
-        cluster.pass_time(7_000)
+        cluster.pass_time(40_000)
         if event == "add":
             running.append(cluster.add_job(f"job-{number}"))
         elif event == "end" and running:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from outcomes_cluster import APP, GIB, HOUR_MS, MINUTE_MS, Cluster, Operator
 
 from engine_ops.history.outcomes.joining import given_up
+from engine_ops.history.outcomes.looking import FreshSamples
 from engine_ops.history.outcomes.pods import PodIndex, selector_of, selector_text, workload_of
-from engine_ops.history.outcomes.records import JobRecord, Owner, PodRecord
+from engine_ops.history.outcomes.records import JobRecord, Owner, PodRecord, UsageSample
 
 
 @pytest.fixture
@@ -253,6 +254,19 @@ def test_the_loop_looks_when_it_is_woken(cluster: Cluster, operator: Operator) -
 
     asyncio.run(scenario())
     assert operator.only().success
+
+
+def test_a_sample_that_was_seen_before_is_not_new() -> None:
+    fresh = FreshSamples()
+
+    def sample(pod: str, at_ms: int) -> UsageSample:
+        return UsageSample("web", pod, "app", at_ms, {})
+
+    assert set(fresh.of("web", [sample("a", 1), sample("b", 1)])) == {"a", "b"}
+    assert set(fresh.of("web", [sample("a", 1), sample("b", 2)])) == {"b"}
+    assert set(fresh.of("other", [sample("a", 1)])) == {"a"}
+    fresh.keep(["other"])
+    assert set(fresh.of("web", [sample("a", 1)])) == {"a"}
 
 
 # ---- Whose pods are whose.
