@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import importlib
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -93,8 +93,8 @@ class WorkloadDataset:
         """
         if n < 0:
             raise ValueError(f"n must not be negative, is {n}")
-        newest = heapq.nlargest(n, enumerate(self._points), key=lambda entry: (entry[1].timestamp, entry[0]))
-        return type(self)(point for _, point in reversed(newest))
+        ordered = sorted(self._points, key=operator.attrgetter("timestamp"))
+        return type(self)(ordered[max(0, len(ordered) - n) :])
 
     def get_statistics(self) -> dict[str, Any]:
         """Return figures on all points, as JSON values.
