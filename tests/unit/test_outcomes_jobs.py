@@ -10,6 +10,7 @@ import pytest
 from outcomes_cluster import APP, DAY_MS, GIB, HOUR_MS, MINUTE_MS, Cluster, Operator
 
 from engine_ops.history import writing
+from engine_ops.history.outcomes.collector import OutcomeCollector
 from engine_ops.history.outcomes.observation import Observation
 from engine_ops.history.outcomes.records import ContainerSpec, Owner
 
@@ -452,6 +453,18 @@ def test_state_stays_small_and_what_is_no_state_is_a_new_one(cluster: Cluster, o
         {"v": 1, "pods": "x"},
     ):
         assert Observation.from_json(broken).to_json() == {"v": 1}
+
+
+def test_a_state_that_cannot_be_recorded_stops_nothing(cluster: Cluster, operator: Operator) -> None:
+    key = operator.ask("Job", "train")
+    job = cluster.add_job("train")
+    operator.step()
+    state = operator.log.open_points[key].state
+    state["asked"] = [{"cpu\udc80": 1.0}, {}]  # no Unicode text
+    operator.outcomes = OutcomeCollector(operator.log, cluster, clock=lambda: cluster.now_ms)
+    cluster.end_job(job)
+    operator.steps(1)
+    assert operator.only().metadata["outcome"]["reason"] == "Unreadable"
 
 
 def test_a_pod_is_joined_when_it_ends(cluster: Cluster, operator: Operator) -> None:

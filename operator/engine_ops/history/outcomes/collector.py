@@ -287,8 +287,14 @@ class OutcomeCollector:
         run = followed.seen.run
         if self._observer is not None and run is not None:
             self._observer.name(run.uid)
-        point = closed(followed.open_point.point, followed.seen, ending, now_ms)
-        if self._log.close(followed.key, point):
+        try:
+            done = self._log.close(followed.key, closed(followed.open_point.point, followed.seen, ending, now_ms))
+        except ValueError:
+            # A state that was edited by hand may hold anything; it must not stop the others, now and at each start.
+            _LOG.warning("what was seen of %s %s/%s cannot be recorded", *followed.reference, exc_info=True)
+            ending = unknown("Unreadable")
+            done = self._log.close(followed.key, closed(followed.open_point.point, Observation(), ending, now_ms))
+        if done:
             self.closed_by_state[ending.state] = self.closed_by_state.get(ending.state, 0) + 1
 
     async def _read(self, answer: Awaitable[_T]) -> _T | None:
