@@ -56,6 +56,13 @@ points = st.builds(
     st.booleans(),
     metadata,
 )
+# Keys beside the known ones, as JSON of later versions may have them.
+known = {"timestamp", "requestType", "request_type", "resourceUsage", "resource_usage", "duration", "success"}
+points = points | st.builds(
+    lambda point, more: WorkloadDataPoint.from_dict(more | point.to_dict()),
+    points,
+    st.dictionaries(keys.filter(lambda key: key not in known), values, max_size=2),
+)
 
 
 def exact(value: Any) -> Any:

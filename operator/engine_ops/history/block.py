@@ -7,11 +7,10 @@ from array import array
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine_ops.history.chunk import Frame, decode_chunk, decode_keys, encode_chunk
+from engine_ops.history.chunk import Frame, decode_chunk, decode_keys, encode_chunk, unpack
 from engine_ops.history.columns import (
     Reader,
     Spec,
@@ -35,7 +34,6 @@ MAX_BLOCK_POINTS: Final = 65_535
 """Codes of types and namespaces have 16 bits."""
 
 _NO_KEY = bytes(KEY_BYTES)
-_DECODE = msgspec.msgpack.Decoder(tuple[dict[str, float], dict[str, object]]).decode
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -203,11 +201,11 @@ class Block:
                 stop += 1
             if stop > position:
                 content = (
-                    decode_chunk(body, self._frame(first, last)) if body else [_DECODE(packed) for packed in self._tail]
+                    decode_chunk(body, self._frame(first, last)) if body else [unpack(packed) for packed in self._tail]
                 )
                 for row in wanted[position:stop]:
-                    usage, metadata = content[row - first]
-                    yield WorkloadDataPoint(
+                    usage, metadata, further = content[row - first]
+                    point = WorkloadDataPoint(
                         self.timestamps[row],
                         types[self.types[row]],
                         usage,
@@ -215,6 +213,9 @@ class Block:
                         bool(self.successes[row]),
                         metadata,
                     )
+                    if further:
+                        point = WorkloadDataPoint.from_dict(point.to_dict() | further)
+                    yield point
             position, first = stop, last
 
     def put_columns(self, writer: Writer) -> Spec:

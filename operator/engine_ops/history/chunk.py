@@ -1,4 +1,4 @@
-"""Up to a few thousand points' resource usage and metadata as compressed columns.
+"""Up to a few thousand points' values as compressed columns.
 
 A chunk has two sections, so that the keys of a history can be had without decompressing the rest: identity (uid,
 generation and run of the points that have a key) and content (everything else, without the namespace, which the block
@@ -7,7 +7,9 @@ has as a column).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,10 +21,11 @@ from engine_ops.history.columns import Floats, Ints, Reader, Writer
 from engine_ops.history.keys import key_of
 from engine_ops.history.shredding import Moments, get_values, put_values
 
-Content = tuple[dict[str, float], dict[str, Any]]
-"""Resource usage and metadata of a point."""
+Content = tuple[dict[str, float], dict[str, Any], dict[str, Any]]
+"""Resource usage, metadata, and further keys of a point."""
 
-_UNPACK = msgspec.msgpack.Decoder(tuple[dict[str, float], dict[str, Any]]).decode
+unpack = msgspec.msgpack.Decoder(Content).decode
+"""Read what `engine_ops.history.limits.pack` returned for a point."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -48,11 +51,29 @@ class Frame(msgspec.Struct, frozen=True):
         return Moments(self.timestamps, self.timestamps + lasted)
 
 
+@contextlib.contextmanager
+def _collector_waits() -> Iterator[None]:
+    # Thousands of dictionaries come and none goes: looking for cycles in them again and again took half of the time.
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def encode_chunk(packed: Sequence[bytes], keyed: Sequence[bool], frame: Frame) -> bytes:
     """Encode what `engine_ops.history.limits.pack` returned for some points; ``keyed`` says which have a key."""
-    contents = [_UNPACK(each) for each in packed]
+    with _collector_waits():
+        return _encode_chunk(packed, keyed, frame)
+
+
+def _encode_chunk(packed: Sequence[bytes], keyed: Sequence[bool], frame: Frame) -> bytes:
+    contents = [unpack(each) for each in packed]
     identities: list[tuple[str, int, int]] = []
-    for (_, metadata), has_key, namespace in zip(contents, keyed, frame.namespaces, strict=True):
+    for (_, metadata, _), has_key, namespace in zip(contents, keyed, frame.namespaces, strict=True):
         if has_key:
             identities.append((metadata.pop("uid"), metadata.pop("generation"), metadata.pop("run")))
         if namespace:
@@ -78,9 +99,8 @@ def _put_identities(identities: Sequence[tuple[str, int, int]], keyed: Sequence[
 def _put_contents(contents: list[Content], frame: Frame) -> bytes:
     writer = Writer()
     moments = frame.moments()
-    metadata = put_values([each[1] for each in contents], None, moments, writer)
-    usage = put_values([each[0] for each in contents], None, moments, writer)
-    return writer.finish([usage, metadata])
+    parts = [list(part) for part in zip(*contents, strict=True)]
+    return writer.finish([put_values(part, None, moments, writer) for part in parts])
 
 
 def _get_identities(section: bytes, count: int) -> tuple[npt.NDArray[np.bool_], list[tuple[str, int, int]]]:
@@ -104,21 +124,27 @@ def decode_keys(body: bytes, count: int) -> list[bytes | None]:
 
 
 def decode_chunk(body: bytes, frame: Frame) -> list[Content]:
-    """Return resource usage and metadata of every point of a chunk, identity first."""
+    """Return the content of every point of a chunk, identity first."""
+    with _collector_waits():
+        return _decode_chunk(body, frame)
+
+
+def _decode_chunk(body: bytes, frame: Frame) -> list[Content]:
     count = len(frame.timestamps)
     identity, content = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
     keyed, identities = _get_identities(identity, count)
     reader = Reader(content)
     moments = frame.moments()
-    usages, rests = (get_values(spec, count, None, moments, reader) for spec in reader.spec)
+    usages, rests, furthers = (get_values(spec, count, None, moments, reader) for spec in reader.spec)
     keys = iter(identities)
     points: list[Content] = []
-    for usage, rest, flag, namespace in zip(usages, rests, keyed.tolist(), frame.namespaces, strict=True):
+    rows = zip(usages, rests, furthers, keyed.tolist(), frame.namespaces, strict=True)
+    for usage, rest, further, flag, namespace in rows:
         metadata: dict[str, Any] = {}
         if flag:
             metadata["uid"], metadata["generation"], metadata["run"] = next(keys)
         if namespace:
             metadata["namespace"] = namespace
         metadata.update(rest)
-        points.append((usage, metadata))
+        points.append((usage, metadata, further))
     return points

@@ -27,6 +27,9 @@ _EPOCH_MS = 10**11
 """Whole numbers beyond it (the year 1973) may be moments."""
 _POWERS = np.array([10.0**decimals for decimals in range(13)])
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+# Names with a number at their end, as CronJobs and CI systems give them.
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL).fullmatch
+_NUMBERED_FROM = 16
 _UUIDS = re.compile(f"(?:{_UUID})*").fullmatch
 
 
@@ -193,7 +196,10 @@ def get_flags(spec: Spec, count: int, reader: Reader) -> npt.NDArray[np.bool_]:
 
 
 def put_texts(values: Sequence[str], writer: Writer) -> Spec:
-    """Encode strings: as a table of the different ones and a code each, or one after the other; UUIDs as 16 bytes."""
+    """Encode strings: as a table of the different ones and a code each, or one after the other.
+
+    UUIDs take 16 bytes; names that end in a number become the rest, by the same rules, and the number.
+    """
     table = list(dict.fromkeys(values))
     if len(table) > len(values) // 2 and len(table) > 1:
         return ["t", _put_table(values, writer)]
@@ -230,6 +236,13 @@ def _put_table(values: Sequence[str], writer: Writer) -> Spec:
     lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
     if whole and (lengths == 36).all() and _UUIDS(whole):
         return ["u", writer.put_random(bytes.fromhex(whole.replace("-", "")))]
+    if len(values) > _NUMBERED_FROM and all(map(_NUMBERED, values[:4])):
+        matches = list(map(_NUMBERED, values))
+        if all(matches):
+            stems, digits = zip(*(match.groups() for match in matches if match), strict=True)
+            widths = np.fromiter(map(len, digits), dtype=np.int64, count=len(digits))
+            numbers = np.fromiter(map(int, digits), dtype=np.int64, count=len(digits))
+            return ["n", put_texts(stems, writer), put_ints(widths, writer), put_ints(numbers, writer)]
     return ["s", put_ints(lengths, writer), writer.put(whole.encode())]
 
 
@@ -243,6 +256,10 @@ def _get_table(spec: Spec, count: int, reader: Reader) -> list[str]:
             f"-{text[i + 16 : i + 20]}-{text[i + 20 : i + 32]}"
             for i in range(0, 32 * count, 32)
         ]
+    if spec[0] == "n":
+        stems = get_texts(spec[1], count, reader)
+        widths, numbers = get_ints(spec[2], count, reader).tolist(), get_ints(spec[3], count, reader).tolist()
+        return [f"{stem}{number:0{width}d}" for stem, width, number in zip(stems, widths, numbers, strict=True)]
     whole = reader.buffers[spec[2]].decode()
     ends = np.cumsum(get_ints(spec[1], count, reader)).tolist()
     return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -1,7 +1,5 @@
 """What a point may hold: everything longer is cut or left out, and counted; what is no JSON value is refused."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from decimal import Decimal
@@ -21,7 +19,7 @@ MAX_DEPTH: Final = 8
 MAX_LEAVES: Final = 2048
 """Values in resource usage and metadata together, objects and lists counted too; further ones are left out."""
 MAX_POINT_BYTES: Final = 16 * 1024
-"""Bytes of a point's resource usage and metadata as MessagePack; what goes beyond is left out."""
+"""Bytes of a point's values as MessagePack; what goes beyond is left out."""
 
 # What is worth most is kept when a point is too large: who it was, then what became of it.
 _FIRST = ("uid", "generation", "run", "namespace", "name", "requestId", "workload", "outcome", "requested", "solve")
@@ -67,13 +65,19 @@ def _value_type(depth: int) -> Any:
 
 
 _Key = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
-_METADATA = _value_type(MAX_DEPTH)
-_USAGE = dict[_Key, float]
+
+
+class _Content(msgspec.Struct, array_like=True):
+    # A struct, since msgspec prepares a plain type anew (9 ms) at each call of convert.
+    usage: dict[_Key, float]
+    metadata: _value_type(MAX_DEPTH)  # type: ignore[valid-type]
+    further: _value_type(MAX_DEPTH)  # type: ignore[valid-type]
 
 
 def pack(point: WorkloadDataPoint, counts: CutCounts) -> tuple[str, bytes]:
-    """Return a point's request type, and its resource usage and metadata as one MessagePack array, within the limits.
+    """Return a point's request type, and everything of variable size as one MessagePack array, within the limits.
 
+    The array holds resource usage, metadata, and the keys that the point's JSON had beside the known ones.
     Tuples and sets become lists, decimals and numpy's scalars plain numbers.
 
     Raises
@@ -82,18 +86,21 @@ def pack(point: WorkloadDataPoint, counts: CutCounts) -> tuple[str, bytes]:
         If something is no JSON value, an integer does not fit 64 bits or a string is not Unicode (a lone surrogate).
     """
     kind, usage, metadata = point.request_type, point.resource_usage, point.metadata
+    further = point._further  # noqa: SLF001 - keys that its JSON had beside the known ones; a point offers no other way
     try:
         # One pass in C says that nothing has to be cut, which is so for nearly every point.
-        packed = _ENCODE((msgspec.convert(usage, _USAGE), msgspec.convert(metadata, _METADATA)))
+        packed = _ENCODE(msgspec.convert((usage, metadata, further), _Content))
         # A leaf takes a byte at least: a short point cannot have too many.
-        few = len(packed) <= MAX_LEAVES or (len(packed) <= MAX_POINT_BYTES and _leaves(metadata, usage) <= MAX_LEAVES)
+        few = len(packed) <= MAX_LEAVES or (
+            len(packed) <= MAX_POINT_BYTES and _leaves(metadata, usage, further) <= MAX_LEAVES
+        )
         if few and len(kind) <= MAX_STRING and kind.isascii():
             return kind, packed
     except (msgspec.ValidationError, TypeError, ValueError, AttributeError, RecursionError):
         pass  # the slow way says what is wrong, or cuts it
     trimmer = _Trimmer(counts)
     kind = trimmer.text("request_type", kind)
-    packed = trimmer.pack(usage, metadata)
+    packed = trimmer.pack(usage, metadata, further)
     counts.points += trimmer.lost
     return kind, packed
 
@@ -116,14 +123,15 @@ class _Trimmer:
         self.counts = counts
         self.lost = False
         self._leaves = 0
-        self._bytes = 8  # around both objects
+        self._bytes = 10  # around the objects
 
-    def pack(self, usage: Mapping[str, float], metadata: Mapping[str, Any]) -> bytes:
+    def pack(self, usage: Mapping[str, float], metadata: Mapping[str, Any], further: Mapping[str, Any]) -> bytes:
         first = {name: metadata[name] for name in _FIRST if name in metadata}
         rest = {name: value for name, value in metadata.items() if name not in first}
         kept = self._object("metadata", first, 1)
         used = self._object("resource_usage", usage, 1)
-        return _ENCODE((used, kept | self._object("metadata", rest, 1)))
+        kept |= self._object("metadata", rest, 1)
+        return _ENCODE((used, kept, self._object("the point", further, 1)))
 
     def text(self, path: str, value: str) -> str:
         value = str(value)

@@ -128,10 +128,12 @@ def _put_objects(values: list[dict[str, Any]], rows: Rows | None, moments: Momen
             often[key] += count
     names = [key for key, count in often.items() if count * _FREQUENT >= len(values)]
     names = names[: max(0, MAX_COLUMNS - writer.columns)]
-    children = []
-    for name in names:
-        column = [value.get(name, MISSING) for value in values]
-        children.append(put_values(column, rows, moments, writer))
+    if len(shapes) == 1 and len(names) == len(often):
+        # The usual case, and most of the time: all objects have the same keys in the same order.
+        parts = [list(part) for part in zip(*(value.values() for value in values), strict=True)]
+    else:
+        parts = [[value.get(name, MISSING) for value in values] for name in names]
+    children = [put_values(part, rows, moments, writer) for part in parts]
     rest = _put_rest(values, set(names), rows, moments, writer) if len(names) < len(often) else None
     return [names, children, rest]
 
