@@ -77,6 +77,13 @@ def test_what_is_exported_is_imported_again(kind: str, tmp_path: Path, points: l
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "parquet"])
+def test_keys_that_nobody_knows_are_kept(kind: str, tmp_path: Path) -> None:
+    data = {**point().to_dict(), "note": {"by": [1, None, 2.5]}, "further": 1}
+    (found,) = round_trip(kind, [WorkloadDataPoint.from_dict(data)], tmp_path)
+    assert found.to_dict() == data
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "parquet"])
 def test_an_export_is_recognised(kind: str, tmp_path: Path) -> None:
     list(round_trip(kind, [point()], tmp_path))
     assert detect(Source.of(tmp_path / f"points.{kind}")) == kind

@@ -12,6 +12,7 @@ _COMMANDS = {
     "run": ("engine_ops.cli.run", "Run the operator."),
     "solve": ("engine_ops.cli.solve", "Answer manifests without an operator."),
     "explain": ("engine_ops.cli.explain", "Print why an answer is as it is."),
+    "history": ("engine_ops.cli.history", "Show the history; import and export it."),
     "crds": ("engine_ops.cli.crds", "Print or write the custom resource definitions."),
     "devcluster": ("engine_ops.cli.devcluster", "A local control plane, without Docker."),
 }

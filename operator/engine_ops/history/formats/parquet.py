@@ -1,7 +1,8 @@
 """Data points as Parquet, with pyarrow (the extra ``parquet``).
 
 Columns: timestamp (int64, epoch milliseconds), requestType, resourceUsage (a map of doubles), duration (double,
-milliseconds), success (bool), metadata (JSON as text).
+milliseconds), success (bool), metadata (JSON as text), and further (JSON as text: keys of a point that are none of
+these; null where there are none).
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _NAMES: Final = {
     "duration": "duration",
     "success": "success",
     "metadata": "metadata",
+    "further": "further",
 }
+_COLUMNS: Final = frozenset(_NAMES.values()) - {"further"}
 _NEEDED: Final = ("timestamp", "requestType", "resourceUsage", "duration", "success")
 
 
@@ -106,6 +109,7 @@ def write_parquet(points: Iterable[WorkloadDataPoint], path: Path) -> int:
             pa.field("duration", pa.float64(), nullable=False),
             pa.field("success", pa.bool_(), nullable=False),
             pa.field("metadata", pa.string(), nullable=False),
+            pa.field("further", pa.string()),
         ]
     )
     count = 0
@@ -127,17 +131,15 @@ def _row(point: WorkloadDataPoint) -> dict[str, Any]:
     data = point.to_dict()
     data["resourceUsage"] = list(data["resourceUsage"].items())
     data["metadata"] = json.dumps(data["metadata"], separators=(",", ":"))
+    further = {name: data.pop(name) for name in [*data] if name not in _COLUMNS}
+    data["further"] = json.dumps(further, separators=(",", ":")) if further else None
     return data
 
 
 def _point(row: dict[str, Any]) -> WorkloadDataPoint:
-    metadata = row.get("metadata")
-    if isinstance(metadata, str | bytes):
-        try:
-            metadata = json.loads(metadata) if metadata else {}
-        except (ValueError, RecursionError) as error:
-            raise FieldError("metadata", f"is no JSON: {str(error)[:100]}") from error
-    elif isinstance(metadata, Mapping):
+    further = _decoded("further", row.pop("further", None))
+    metadata = _decoded("metadata", row.get("metadata"))
+    if isinstance(metadata, Mapping) and not isinstance(row.get("metadata"), str | bytes):
         metadata = _present(metadata)
     row["metadata"] = metadata
     usage = row["resourceUsage"]
@@ -151,7 +153,17 @@ def _point(row: dict[str, Any]) -> WorkloadDataPoint:
     row["resourceUsage"] = {} if usage is None else usage
     if isinstance(row["timestamp"], datetime.datetime):
         row["timestamp"] = _epoch_ms(row["timestamp"])
-    return point_of(row)
+    return point_of({**further, **row} if isinstance(further, Mapping) else row)
+
+
+def _decoded(field: str, value: Any) -> Any:
+    """Return what a column of JSON holds; anything but text as it is."""
+    if not isinstance(value, str | bytes):
+        return value
+    try:
+        return json.loads(value) if value else {}
+    except (ValueError, RecursionError) as error:
+        raise FieldError(field, f"is no JSON: {str(error)[:100]}") from error
 
 
 def _epoch_ms(moment: datetime.datetime) -> int:

@@ -1,0 +1,163 @@
+"""The history as it is kept, read without changing anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine_ops.history.block import Block, Columns
+from engine_ops.history.collector import WorkloadCollector
+from engine_ops.history.driving import run_sync
+from engine_ops.history.file_store import FileStore
+from engine_ops.history.reading import survey
+from engine_ops.history.selection import Selection
+from engine_ops.history.store import BlobStore
+from engine_ops.ml.data_point import WorkloadDataPoint
+
+if TYPE_CHECKING:
+    from engine_ops.kube.connection import Connection
+
+
+@dataclasses.dataclass(slots=True)
+class HistoryView:
+    """All closed points that could be read, and what could not be.
+
+    Parameters
+    ----------
+    where
+        In words: a directory, or a namespace of a cluster.
+    blocks
+        Oldest first.
+    segments
+        How many blobs hold closed points, the head among them.
+    stored_bytes
+        Of all blobs of closed and open points together.
+    open_points
+        How many wait for their outcome.
+    flushed_ms
+        Everything up to this moment was written; None where nobody said.
+    damaged
+        Name and fault of each blob that cannot be read.
+    set_aside
+        Names of damaged blobs that the operator has put aside.
+    missing
+        Sequence numbers of segments that should be there.
+    future
+        What a later version wrote; empty if there is nothing.
+    """
+
+    where: str
+    blocks: list[Block] = dataclasses.field(default_factory=list)
+    segments: int = 0
+    stored_bytes: int = 0
+    open_points: int = 0
+    flushed_ms: int | None = None
+    damaged: dict[str, str] = dataclasses.field(default_factory=dict)
+    set_aside: list[str] = dataclasses.field(default_factory=list)
+    missing: list[int] = dataclasses.field(default_factory=list)
+    future: str = ""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is any history at all."""
+        return bool(self.segments or self.damaged or self.open_points or self.future or self.set_aside)
+
+    def select(self, **filters: Any) -> Selection:
+        """Return points; the filters are those of `WorkloadCollector.select`."""
+        return Selection.of(self.blocks, 0, **filters)
+
+    def newest_failures(self, limit: int, **filters: Any) -> Iterator[WorkloadDataPoint]:
+        """Yield the points that did not succeed, the newest blocks first; the filters are those of `select`."""
+        for block in reversed(self.blocks):
+            rows = _failed(block.columns(), **filters)[-limit:]
+            yield from block.points(rows)
+            limit -= len(rows)
+            if limit <= 0:
+                return
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state of the store as JSON values."""
+        return {
+            "where": self.where,
+            "segments": self.segments,
+            "storedBytes": self.stored_bytes,
+            "openPoints": self.open_points,
+            "flushedMs": self.flushed_ms,
+            "damaged": [{"name": name, "message": why} for name, why in self.damaged.items()],
+            "setAside": self.set_aside,
+            "missingSegments": self.missing,
+            "futureFormat": self.future,
+        }
+
+
+def read_directory(directory: Path) -> HistoryView:
+    """Read the history of a directory.
+
+    Raises
+    ------
+    StoreError
+        If the directory cannot be read.
+    """
+    return run_sync(_read(FileStore(directory), str(directory)))
+
+
+async def read_cluster(connection: Connection, namespace: str) -> HistoryView:
+    """Read the history of a cluster; only lists and reads ConfigMaps.
+
+    Raises
+    ------
+    StoreError
+        If that is refused or does not work.
+    """
+    from engine_ops.kube.history_store import ConfigMapStore
+
+    return await _read(ConfigMapStore(connection, namespace), f"namespace {namespace}")
+
+
+async def _read(store: BlobStore, where: str) -> HistoryView:
+    found = await survey(store, {})
+    parts = [found.segments[sequence] for sequence in sorted(found.segments)]
+    if found.head is not None:
+        parts.append(found.head)
+    collector = WorkloadCollector(max(1, sum(len(part.block) for part in parts)), auto_seal=False)
+    for part in parts:
+        # Points of the head that a segment has already, as after a crash between two writes, stay out.
+        collector.adopt(part.block)
+    return HistoryView(
+        where,
+        blocks=[block for block in collector.blocks if len(block)],
+        segments=len(parts),
+        stored_bytes=sum(part.size_bytes for part in parts) + found.open_bytes,
+        open_points=len(found.open_points),
+        flushed_ms=found.watermark or None,
+        damaged={blob.name: why for blob, why in found.damaged},
+        set_aside=list(found.set_aside),
+        missing=list(found.missing),
+        future=found.future,
+    )
+
+
+def _failed(
+    columns: Columns,
+    type: str | None = None,  # noqa: A002 - the name of the field
+    namespace: str | None = None,
+    start: int | None = None,
+    end: int | None = None,
+) -> npt.NDArray[np.intp]:
+    mask = columns.successes == 0
+    for wanted, names, codes in (
+        (type, columns.type_names, columns.types),
+        (namespace, columns.namespace_names, columns.namespaces),
+    ):
+        if wanted is not None:
+            mask &= codes == names.index(wanted) if wanted in names else False
+    if start is not None:
+        mask &= columns.timestamps >= start
+    if end is not None:
+        mask &= columns.timestamps <= end
+    return np.flatnonzero(mask)
