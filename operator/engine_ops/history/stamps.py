@@ -69,7 +69,8 @@ class Stamps:
 
     def record(self, token: Token, stamp: int) -> None:
         """Take note that something with this stamp waits to be flushed."""
-        self._held.discard(stamp)
+        if stamp in self._own:  # what somebody else put there ends with `release` alone
+            self._held.discard(stamp)
         self.unflushed[token] = min(stamp, self.unflushed.get(token, stamp))
 
     def forget(self, tokens: Iterable[Token]) -> None:

@@ -165,7 +165,9 @@ class LogWriter:
         self._to_delete = found.dropped
         self._head_version = found.head.version if found.head is not None else None
         self._head_bytes = found.head.size_bytes if found.head is not None else 0
-        self._head_dirty = bool(merged.unsaved or full or (found.head is None and self.segments))
+        # A head whose points are in segments claims too little and is written again, though nothing would be lost.
+        outdated = self._next_sequence > found.head.header.sequence if found.head is not None else bool(self.segments)
+        self._head_dirty = bool(merged.unsaved or full or outdated)
         self._merge_open(found, is_stale)
         self._evict()
 
