@@ -15,9 +15,16 @@ _Halves = npt.NDArray[np.uint64]
 
 
 class KeyIndex:
-    """Keys as `engine_ops.history.keys` makes them: 16 bytes, two halves of 64 bits."""
+    """Keys as `engine_ops.history.keys` makes them: 16 bytes, two halves of 64 bits.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    merge_at
+        When the set has so many, they go into the array.
+    """
+
+    def __init__(self, merge_at: int = MERGE_AT) -> None:
+        self._merge_at = merge_at
         self._recent: set[bytes] = set()
         self._high = np.empty(0, dtype=np.uint64)
         self._low = np.empty(0, dtype=np.uint64)
@@ -36,15 +43,15 @@ class KeyIndex:
         return bool((self._low[first:last] == low[0]).any())
 
     def add(self, key: bytes) -> None:
-        """Add a key."""
+        """Add a key that is not there yet."""
         self._recent.add(key)
-        if len(self._recent) >= MERGE_AT:
+        if len(self._recent) >= self._merge_at:
             self._merge()
 
     def update(self, keys: Iterable[bytes | None]) -> None:
-        """Add every key that is not None."""
+        """Add every key that is not None and not there yet."""
         for key in keys:
-            if key is not None:
+            if key is not None and key not in self:
                 self.add(key)
 
     def discard(self, keys: Iterable[bytes | None]) -> None:
