@@ -134,7 +134,7 @@ def test_open_points_close_once() -> None:
     run_sync(log.flush())
     assert stored_names(store)[:2] == (["a"], [])
     assert not log.open(open_point("a", stamp))
-    with pytest.raises(ValueError, match="needs metadata.uid"):
+    with pytest.raises(ValueError, match=r"needs metadata\.uid"):
         log.open(OpenPoint(plain_point("x"), 1, 2))
     log.open(open_point("b", log.stamp()))
     with pytest.raises(ValueError, match="keeps its uid"):
