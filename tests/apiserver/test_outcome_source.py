@@ -132,12 +132,9 @@ def test_a_job_that_succeeds_after_oom_kills(jobs: Jobs) -> None:
             job = await job_when(source, jobs.namespace, "recovers", finished)
             assert job.succeeded is True
             [pod] = await source.pods(jobs.namespace)
-            [main] = pod.statuses
-            assert (main.restarts, main.exit_code, main.reason, main.oom_killed) == (2, 0, "Completed", False)
-            # The status still has the termination before the last one.
-            body = await asyncio.to_thread(jobs.request, "GET", f"/api/v1/namespaces/{jobs.namespace}/pods/{pod.name}")
-            [status] = body["status"]["containerStatuses"]
-            assert status["lastState"]["terminated"]["reason"] == "OOMKilled"
+            before, last = pod.statuses
+            assert (before.restarts, before.exit_code, before.reason, before.oom_killed) == (2, 137, "OOMKilled", True)
+            assert (last.restarts, last.exit_code, last.reason, last.oom_killed) == (2, 0, "Completed", False)
 
     run(check)
 

@@ -153,6 +153,8 @@ def test_the_last_termination_is_the_current_one_or_the_one_before_the_restart()
         ContainerStatus("fresh"),
         ContainerStatus("again", 2, 137, "OOMKilled", oom_killed=True, finished_ms=AT_MS),
         ContainerStatus("waits", 1, 1, "Error", finished_ms=AT_MS),
+        # Both of its ends: an OOM kill would be lost between two looks.
+        ContainerStatus("done", 1, 137, "OOMKilled", oom_killed=True, finished_ms=AT_MS),
         ContainerStatus("done", 1, 0, "Completed", finished_ms=AT_MS + 9000),
     )
     assert (record.started_ms, record.finished_ms) == (AT_MS, None)  # it runs

@@ -134,3 +134,16 @@ def test_memory_is_bounded() -> None:
     assert sum(counted.restarts.values()) == MAX_REMEMBERED
     assert len(counted.failures) <= 9
     assert len(json.dumps(counted.to_json())) < 8000
+
+
+def test_an_oom_kill_before_a_run_that_ended_well_is_counted_once() -> None:
+    seen = Terminations()
+    ends = (
+        ContainerStatus("main", 1, 137, "OOMKilled", oom_killed=True, finished_ms=1_000_000),
+        ContainerStatus("main", 1, 0, "Completed", finished_ms=1_009_000),
+    )
+    pod = PodRecord("u", "n", "p", {}, None, "Succeeded", "", 990_000, 1_009_000, (), ends)
+    for first in (True, False, False):
+        seen.look([pod], 0, first=first)
+    assert (seen.restarts, seen.oom_kills, seen.failures) == ({"main": 1}, {"main": 1}, {"OOMKilled(137)": 1})
+    assert seen.exit_code == 137

@@ -300,10 +300,10 @@ def amounts(quantities: Mapping[str, str | int | float] | None) -> dict[str, flo
 def _pod_record(pod: _Pod) -> PodRecord:
     metadata, spec, status = pod.metadata, pod.spec or _PodSpec(), pod.status or _PodStatus()
     containers = status.container_statuses or ()
-    statuses = [_status(container) for container in containers]
+    statuses = [status for container in containers for status in _statuses(container)]
     if status.init_container_statuses:
         sidecars = {container.name for container in spec.init_containers or () if _is_sidecar(container)}
-        inits = [_status(container) for container in status.init_container_statuses]
+        inits = [one for container in status.init_container_statuses for one in _statuses(container)]
         # An init container that ended well says nothing of the work; one that failed is why it did not begin.
         statuses += [init for init in inits if init.name in sidecars or init.restarts or init.exit_code]
     return PodRecord(
@@ -340,20 +340,23 @@ def _disruption(conditions: Iterable[_Condition] | None) -> str:
     return ""
 
 
-def _status(container: _ContainerStatus) -> ContainerStatus:
-    ended = container.state.terminated if container.state else None
-    if ended is None:
-        ended = container.last_state.terminated if container.last_state else None
-    if ended is None:
-        return ContainerStatus(name=container.name, restarts=container.restart_count)
-    return ContainerStatus(
-        name=container.name,
-        restarts=container.restart_count,
-        exit_code=ended.exit_code,
-        reason=ended.reason or "",
-        oom_killed=ended.reason == OOM_KILLED,
-        finished_ms=epoch_ms(ended.finished_at),
-    )
+def _statuses(container: _ContainerStatus) -> list[ContainerStatus]:
+    """Return the end before the last one too, where both are told: an OOM kill before a run that ended well."""
+    states = (container.last_state, container.state)
+    ends = [state.terminated for state in states if state is not None and state.terminated is not None]
+    if not ends:
+        return [ContainerStatus(name=container.name, restarts=container.restart_count)]
+    return [
+        ContainerStatus(
+            name=container.name,
+            restarts=container.restart_count,
+            exit_code=ended.exit_code,
+            reason=ended.reason or "",
+            oom_killed=ended.reason == OOM_KILLED,
+            finished_ms=epoch_ms(ended.finished_at),
+        )
+        for ended in ends
+    ]
 
 
 def _owner(metadata: _Metadata) -> Owner | None:

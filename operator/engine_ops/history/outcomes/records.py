@@ -58,7 +58,8 @@ class PodRecord:
     """One pod.
 
     ``phase`` is Kubernetes' own, ``started_ms`` its startTime, ``finished_ms`` its last container's end, ``deleting``
-    whether somebody has deleted it (how its containers end then is no failure of theirs).
+    whether somebody has deleted it (how its containers end then is no failure of theirs). ``statuses`` holds a
+    container that has ended twice, the earlier end first.
     """
 
     uid: str
