@@ -194,15 +194,15 @@ class Block:
         types = tuple(self.type_codes)
         wanted = range(len(self)) if rows is None else [int(row) for row in rows]
         position, first = 0, 0
-        for count, body in [*self._chunks, (len(self._tail), b"")]:
+        # As they are now: the block may grow, and compress its newest points, while somebody reads on.
+        tail = list(self._tail)
+        for count, body in [*self._chunks, (len(tail), b"")]:
             last = first + count
             stop = position
             while stop < len(wanted) and wanted[stop] < last:
                 stop += 1
             if stop > position:
-                content = (
-                    decode_chunk(body, self._frame(first, last)) if body else [unpack(packed) for packed in self._tail]
-                )
+                content = decode_chunk(body, self._frame(first, last)) if body else [unpack(packed) for packed in tail]
                 for row in wanted[position:stop]:
                     usage, metadata, further = content[row - first]
                     point = WorkloadDataPoint(

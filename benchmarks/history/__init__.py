@@ -1,0 +1,1 @@
+"""What the history costs, and what can be learned of it."""
