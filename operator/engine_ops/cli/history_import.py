@@ -84,7 +84,7 @@ def import_files(
     try:
         with _sources(files) as sources:
             if not skip_faulty:
-                collections.deque(reading.points(sources, faults), maxlen=0)
+                reading.check(sources, faults)
                 if faults.count:
                     faults.finish()
                     report(

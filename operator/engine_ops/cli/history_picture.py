@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import statistics
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -23,8 +24,8 @@ _LABEL: Final = 9
 """Columns of the scale at the left."""
 _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 _ASCII: Final = " .:|#"
-_SPARK: Final = 24
-_MAX_NAME: Final = 44
+_SPARK, _SHORT_SPARK, _WIDE_TERMINAL = 24, 12, 100
+_MIN_NAME: Final = 12
 _WIDE: Final = 50.0
 """Where the largest value is so many times the median, the scale is logarithmic."""
 
@@ -41,7 +42,7 @@ def draw_history(whole: Series, workloads: Mapping[str, Series], canvas: Canvas)
     canvas
         What is drawn on.
     """
-    lines = [headline(whole, len(workloads)), ""]
+    lines = [*textwrap.wrap(headline(whole, len(workloads)), canvas.width, break_on_hyphens=False), ""]
     start, end = whole.span
     for quantity, title in ((CPU, "cpu, cores"), (MEMORY, "memory"), (DURATION, "duration")):
         known = whole.known(quantity)
@@ -132,36 +133,36 @@ def bucketed(
 
 def _listed(workloads: Mapping[str, Series], span: tuple[int, int], canvas: Canvas) -> str:
     ranked = rank(workloads)
+    spark = _SPARK if canvas.width >= _WIDE_TERMINAL else _SHORT_SPARK
     shown = ranked[:MAX_WORKLOADS]
-    headers = ["WORKLOAD", "POINTS", "SUCCESS"]
-    columns = [
-        [shorten(series.name, _MAX_NAME) for series in shown],
-        [f"{len(series):,}" for series in shown],
-        [f"{series.succeeded / len(series):.0%}" for series in shown],
-    ]
     of_cpu = any(series.known(CPU) for series in shown)
-    durations = [[value for _, value in series.known(DURATION)] for series in shown]
+    # The length of windows is no news.
+    durations = [[value for _, value in series.known(DURATION)] if not series.window_ms else [] for series in shown]
+    columns = {
+        "POINTS": [f"{len(series):,}" for series in shown],
+        "SUCCESS": [f"{series.succeeded / len(series):.0%}" for series in shown],
+    }
     if any(durations):
-        headers.append("P50 DURATION")
-        columns.append([format_duration(statistics.median(values)) if values else "" for values in durations])
+        columns["P50 DURATION"] = [format_duration(statistics.median(values)) if values else "" for values in durations]
     if of_cpu:
-        headers.append("PEAK CPU")
-        columns.append([format_number(series.peak(CPU)) if series.known(CPU) else "" for series in shown])
+        columns["PEAK CPU"] = [format_number(series.peak(CPU)) if series.known(CPU) else "" for series in shown]
     if of_cpu or any(durations):
-        headers.append("CPU OVER TIME" if of_cpu else "DURATION OVER TIME")
-        columns.append([sparkline(series, CPU if of_cpu else DURATION, span, canvas) for series in shown])
-    text = format_table(headers, list(zip(*columns, strict=True)))
+        quantity, drawn = (CPU, "CPU OVER TIME") if of_cpu else (DURATION, "DURATION OVER TIME")
+        columns[drawn] = [sparkline(series, quantity, span, spark, canvas) for series in shown]
+    taken = sum(max(map(len, (header, *cells))) + 3 for header, cells in columns.items())
+    names = [shorten(safe(series.name), max(_MIN_NAME, canvas.width - taken)) for series in shown]
+    text = format_table(("WORKLOAD", *columns), list(zip(names, *columns.values(), strict=True)))
     more = len(ranked) - len(shown)
     return text if more <= 0 else f"{text}and {more:,} more\n"
 
 
-def sparkline(series: Series, quantity: str, span: tuple[int, int], canvas: Canvas) -> str:
+def sparkline(series: Series, quantity: str, span: tuple[int, int], width: int, canvas: Canvas) -> str:
     """Return a line of small bars: the highest values of a quantity over the span, as parts of their highest."""
     known = series.known(quantity)
     steps = _EIGHTHS if canvas.unicode else _ASCII
     if not known:
         return ""
-    heights, _ = bucketed(known, span, _SPARK, max)
+    heights, _ = bucketed(known, span, width, max)
     top = max(value for value in heights if value is not None)
     parts = len(steps) - 1
     return "".join(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from engine_ops.history.block import Block, Columns
-from engine_ops.history.collector import WorkloadCollector
+from engine_ops.history.block import MAX_BLOCK_POINTS, Block, Columns
 from engine_ops.history.driving import run_sync
 from engine_ops.history.file_store import FileStore
+from engine_ops.history.merging import merge
 from engine_ops.history.reading import survey
 from engine_ops.history.selection import Selection
 from engine_ops.history.store import BlobStore
@@ -122,15 +122,18 @@ async def read_cluster(connection: Connection, namespace: str) -> HistoryView:
 async def _read(store: BlobStore, where: str) -> HistoryView:
     found = await survey(store, {})
     parts = [found.segments[sequence] for sequence in sorted(found.segments)]
+    blocks = [part.block for part in parts]
     if found.head is not None:
         parts.append(found.head)
-    collector = WorkloadCollector(max(1, sum(len(part.block) for part in parts)), auto_seal=False)
-    for part in parts:
-        # Points of the head that a segment has already, as after a crash between two writes, stay out.
-        collector.adopt(part.block)
+        if any(sequence >= found.head.header.sequence for sequence in found.segments):
+            # Between two writes: points of the head are in a segment too.
+            merged = merge(found, (), (), block_points=MAX_BLOCK_POINTS)
+            blocks = [*merged.sealed, *merged.open]
+        else:
+            blocks.append(found.head.block)
     return HistoryView(
         where,
-        blocks=[block for block in collector.blocks if len(block)],
+        blocks=[block for block in blocks if len(block)],
         segments=len(parts),
         stored_bytes=sum(part.size_bytes for part in parts) + found.open_bytes,
         open_points=len(found.open_points),

@@ -78,22 +78,32 @@ def read_swf(
         If the file cannot be read.
     """
     kind = request_type or OBSERVED_JOB
-    start, offset = 0, None
+    header: dict[str, int] = {}
+    for row in _rows(source, on_fault, header):
+        if row[10] not in _PARTIAL:
+            yield _point(row, header.get("UnixStartTime", 0), header.get("TimeZone"), kind)
+
+
+def check_swf(source: Source, on_fault: OnFault) -> None:
+    """Tell of each row that `read_swf` could not read, without making points. Raises as it does."""
+    for _ in _rows(source, on_fault, {}):
+        pass
+
+
+def _rows(source: Source, on_fault: OnFault, header: dict[str, int]) -> Iterator[list[int | float]]:
+    """Yield rows whose columns are as they must be; what the comments say goes into ``header``."""
     for number, line in source.lines(on_fault):
         if line.lstrip().startswith(";"):
             if found := _COMMENT.match(line.strip()):
-                if found[1] == "UnixStartTime":
-                    start = int(found[2])
-                else:
-                    offset = int(found[2])
+                header[found[1]] = int(found[2])
             continue
         try:
-            point = _point(_numbers(line), start, offset, kind)
+            row = _numbers(line)
+            _check(row)
         except FieldError as error:
             on_fault(source.fault(error.why, number, error.field))
-            continue
-        if point is not None:
-            yield point
+        else:
+            yield row
 
 
 def _numbers(line: str) -> list[int | float]:
@@ -116,11 +126,8 @@ def _number(name: str, text: str) -> int | float:
     return int(value) if value.is_integer() else value
 
 
-def _point(row: list[int | float], start: int, offset: int | None, kind: str) -> WorkloadDataPoint | None:
+def _point(row: list[int | float], start: int, offset: int | None, kind: str) -> WorkloadDataPoint:
     job, submit, wait, run, allocated, _, used_kib, asked, _, asked_kib, status, user, _, executable, *_ = row
-    if status in _PARTIAL:
-        return None
-    _check(row)
     submitted_ms = round((start + submit) * 1000)
     processors = asked if asked > 0 else allocated
     requested: dict[str, float] = {}
@@ -155,7 +162,7 @@ def _check(row: list[int | float]) -> None:
     for at, least in ((1, 0), (2, -1), (3, -1)):
         if not least <= row[at] <= _MAX_SECONDS:
             raise FieldError(COLUMNS[at], f"is {row[at]}; a time in seconds cannot be below {least}, nor so long")
-    if row[10] not in _STATUSES:
+    if row[10] not in _STATUSES and row[10] not in _PARTIAL:
         raise FieldError("status", f"is {row[10]}; known are -1 to 5")
 
 
