@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
-from history_faults import Clock, key, keyed_point, name_of, new_log, open_point, stored_names
+from history_faults import Clock, key, keyed_point, name_of, new_log, open_point, step, stored_names
 
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
@@ -55,7 +56,7 @@ class Operator:
         self.log: HistoryLog = new_log(store, world.clock, **options)
         self.prefix = prefix
 
-    async def run(self, requests: int, flush_every: int = 3, tick_ms: int = 10) -> None:
+    async def run(self, requests: int, flush_every: int = 3, tick_ms: int = 10, opens: bool = True) -> None:
         log, world = self.log, self.world
         log.begin(0)
         await self._load()
@@ -67,7 +68,7 @@ class Operator:
             if index == middle:
                 log.abandon(0)
             name = f"{self.prefix}-{index}"
-            fact = Fact(name, log.stamp(), index % 3 == 2)
+            fact = Fact(name, log.stamp(), opens and index % 3 == 2)
             log.begin(fact.stamp)
             world.clock.now_ms += tick_ms
             if index % 5 == 4:
@@ -76,7 +77,7 @@ class Operator:
                 world.facts.append(fact)
                 self._record(fact)
             if index % 4 == 3:
-                self._close_one()
+                self.close_one()
             if index % flush_every == flush_every - 1:
                 await self.flush()
         self._replay(replayed)
@@ -94,6 +95,25 @@ class Operator:
         assert not self.log.dirty
         self._report()
         return True
+
+    async def flush_while_busy(self, busy: Callable[[], None]) -> None:
+        """Flush, with the word given to something that records between any two store operations."""
+        flushing = self.log.flush()
+        try:
+            while True:
+                flushing.send(None)
+                busy()
+                await step()
+        except (StopIteration, StoreError):
+            self._report()
+        finally:
+            flushing.close()
+
+    def answer(self, name: str, waits: bool) -> None:
+        """Answer one request."""
+        fact = Fact(name, self.log.stamp(), waits)
+        self.world.facts.append(fact)
+        self._record(fact)
 
     def _report(self) -> None:
         for fact in self.world.facts:
@@ -118,6 +138,6 @@ class Operator:
         else:
             self.log.record(keyed_point(fact.name, fact.stamp), fact.stamp)
 
-    def _close_one(self) -> None:
+    def close_one(self) -> None:
         for one, opened in list(self.log.open_points.items())[:1]:
             self.log.close(one, keyed_point(name_of(opened.point), opened.point.timestamp, outcome={"state": "done"}))

@@ -10,6 +10,7 @@ from history_faults import FAULTS, Clock, CrashError, FaultyStore, drive
 from history_world import Operator, World
 
 from engine_ops.history import log as log_module
+from engine_ops.history.names import HEAD
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,56 @@ def test_two_writers(seed: int) -> None:
             world.check()
     world.check()
     recover(world)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_recording_during_a_flush(seed: int) -> None:
+    """Points are recorded, opened and closed between any two store operations of a flush, which may be killed."""
+    chance = random.Random(seed)
+    world = World()
+    count = 0
+    for life in range(4):
+        store = FaultyStore(world.inner, lambda *_: chance.choice(FAULTS) if chance.random() < 0.1 else None)
+        operator = Operator(world, store, f"life-{life}", open_capacity=100)
+        drive(operator._load())
+        operator._replay(list(world.facts))
+
+        def busy(operator: Operator = operator) -> None:
+            nonlocal count
+            world.clock.now_ms += chance.choice([1, 20_000])
+            for _ in range(chance.randint(0, 2)):
+                operator.answer(f"r-{count}", chance.random() < 0.5)
+                count += 1
+            if chance.random() < 0.5:
+                operator.close_one()
+
+        for _ in range(8):
+            busy()
+            with contextlib.suppress(CrashError):
+                drive(operator.flush_while_busy(busy), chance.choice([None, 100, chance.randint(1, 6)]))
+                world.check()
+                continue
+            break
+        world.check()
+    recover(world)
+
+
+def test_the_head_is_deleted_by_hand_after_every_kill() -> None:
+    """What only the head held is told of again by statuses: no segment claims what came after it."""
+    for steps in range(200):
+        world = World()
+        ended = False
+        with contextlib.suppress(CrashError):
+            drive(Operator(world, FaultyStore(world.inner), "a").run(26, tick_ms=40_000, opens=False), steps)
+            ended = True
+        world.inner.blobs.pop(HEAD, None)
+        world.flushed.clear()
+        world.closed_for_good.clear()
+        recover(world)
+        if ended:
+            assert steps > 30
+            return
+    raise AssertionError("it never ended")
 
 
 @pytest.mark.parametrize("jump_ms", [-3_600_000, 86_400_000 * 365, -86_400_000 * 365])
