@@ -142,6 +142,21 @@ def test_open_points_close_once() -> None:
     assert key("b") in log.open_points
 
 
+def test_a_closed_point_that_left_the_ring_is_not_open_again() -> None:
+    store = MemoryStore()
+    log = loaded(store, capacity=8)
+    log.open(open_point("a", log.stamp()))
+    run_sync(log.flush())
+    log.close(key("a"), keyed_point("a"))
+    for index in range(20):
+        record(log, f"p-{index}")
+        run_sync(log.flush())
+        closed, opened, _ = stored_names(store, capacity=8)
+        assert opened == []
+    assert "a" not in closed
+    assert not log.collector.knows(key("a"))
+
+
 def test_the_oldest_open_points_are_pushed_out_as_unknown() -> None:
     store = MemoryStore()
     log = loaded(store, open_capacity=3)

@@ -285,8 +285,6 @@ class LogWriter:
             await self._write_head()  # what was pushed out leaves the open points only when it is there
         opened = list(self._open)
         self._open_dirty = self.touched = False
-        # Even where the answer is lost: what closes from now on may be in the blob.
-        self._stored_open.update(opened)
         labels = {names.WHAT: "open", names.FORMAT_LABEL: str(FORMAT), names.COUNT: str(len(points))}
         try:
             self._open_version = await self._put(names.OPEN, content, labels, self._open_version)
