@@ -12,10 +12,8 @@ import dataclasses
 import datetime
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal
-
-import msgspec
 
 from engine_ops.api import status as statuses
 from engine_ops.api.faults import WaitingError
@@ -24,6 +22,7 @@ from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt, Status
 from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
+from engine_ops.controllers.entries import Entry, Question
 from engine_ops.controllers.history_keeper import History
 from engine_ops.controllers.progress import ProgressReporter
 from engine_ops.controllers.solving import Answered, progress_of, run_task, solution_of, task_for
@@ -54,45 +53,6 @@ MAX_TYPE = 64
 """What stands in spec.type of a request whose spec is wrong is cut here."""
 TURNS_PER_WORKER = 8
 """So many requests for each worker hold data or write status at once: a write takes longer than most solves."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Question:
-    """What is to be solved; inline data is held once, encoded."""
-
-    spec: OptimizationRequestSpec
-    data: bytes | None
-    run: int
-    previous: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, spec: OptimizationRequestSpec, run: int, previous: Mapping[str, Any]) -> _Question:
-        if spec.data is None:
-            return cls(spec, None, run, previous)
-        return cls(spec.model_copy(update={"data": None}), msgspec.json.encode(spec.data), run, previous)
-
-
-@dataclasses.dataclass(slots=True)
-class _Entry:
-    """What is under way for one object."""
-
-    target: Target
-    task: asyncio.Task[None] | None = None
-    timer: asyncio.TimerHandle | None = None
-    timer_is_retry: bool = False
-    retries: int = 0
-    crashes: int = 0
-    answered_run: int | None = None
-    """The run whose final status is written, until the watch shows it."""
-    missed: RequestView | None = None
-    """The object as the watch last showed it while the task ran."""
-
-    def stop(self) -> None:
-        """Cancel what is under way. A cancelled solve kills its worker."""
-        if self.task is not None:
-            self.task.cancel()
-        if self.timer is not None:
-            self.timer.cancel()
 
 
 class RequestReconciler:
@@ -129,7 +89,7 @@ class RequestReconciler:
         self._events = events
         self._history = history
         self._pool = pool
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._turns = asyncio.Semaphore(TURNS_PER_WORKER * workers)
         self._retained_bytes = 0
         # kopf calls us in a context that holds the whole object: a task or timer of ours must not keep it alive.
@@ -181,14 +141,14 @@ class RequestReconciler:
             self._act(view, retries=retries, crashes=crashes)
         except Exception:
             logger.exception("%s: the reconcile failed; trying again", view.target)
-            entry = _Entry(view.target, retries=retries, crashes=crashes)
+            entry = Entry(view.target, retries=retries, crashes=crashes)
             self._entries[view.target.uid] = entry
             self._retry(entry)
 
     def _act(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
         now = _now()
         decision = decide(view, now)
-        entry = _Entry(view.target, retries=retries, crashes=crashes)
+        entry = Entry(view.target, retries=retries, crashes=crashes)
         match decision:
             case Nothing():
                 return
@@ -206,20 +166,20 @@ class RequestReconciler:
                 status = statuses.suspended(attempt, now)
                 self._start(entry, functools.partial(self._finish, entry, attempt, status, None))
             case Solve(run, spec):
-                question = _Question.of(spec, run, view.status)
+                question = Question.of(spec, run, view.status)
                 size = len(question.data or b"")
                 if size > SMALL_BYTES and self._retained_bytes + size > RETAINED_BYTES:
                     self._start(entry, functools.partial(self._solve_later, entry))
                 else:
                     self._start(entry, functools.partial(self._solve, entry, question))
 
-    def _start(self, entry: _Entry, work: _Work) -> None:
+    def _start(self, entry: Entry, work: _Work) -> None:
         # Not a coroutine: one whose task is cancelled before it begins would never be awaited, and Python warns of it.
         self._entries[entry.target.uid] = entry
         name = f"reconcile {entry.target}"
         entry.task = asyncio.create_task(self._guard(entry, work), name=name, context=self._context)
 
-    async def _guard(self, entry: _Entry, work: _Work) -> None:
+    async def _guard(self, entry: Entry, work: _Work) -> None:
         """Let no defect or outage end in silence: log it, and try again later."""
         try:
             await work()
@@ -235,18 +195,18 @@ class RequestReconciler:
             if missed is not None and self._entries.get(entry.target.uid) is entry:
                 self.observe(missed)
 
-    def _set_timer(self, entry: _Entry, seconds: float, *, retry: bool) -> None:
+    def _set_timer(self, entry: Entry, seconds: float, *, retry: bool) -> None:
         self._entries[entry.target.uid] = entry
         entry.timer_is_retry = retry
         entry.timer = asyncio.get_running_loop().call_later(
             max(0.0, seconds), self._timer_fired, entry, context=self._context
         )
 
-    def _timer_fired(self, entry: _Entry) -> None:
+    def _timer_fired(self, entry: Entry) -> None:
         entry.timer = None
         self._start(entry, functools.partial(self._look_again, entry))
 
-    def _retry(self, entry: _Entry) -> None:
+    def _retry(self, entry: Entry) -> None:
         if self._entries.get(entry.target.uid) is not entry:
             return
         # Bounded before the power: 2.0**1024 is an error, after less than a day of waiting.
@@ -254,7 +214,7 @@ class RequestReconciler:
         entry.retries += 1
         self._set_timer(entry, seconds, retry=True)
 
-    async def _look_again(self, entry: _Entry) -> None:
+    async def _look_again(self, entry: Entry) -> None:
         """Read the object anew and act on it as it is now."""
         body = await self._requests.get(entry.target)
         if self._entries.get(entry.target.uid) is not entry:
@@ -263,18 +223,18 @@ class RequestReconciler:
         if body is not None:
             self._act_or_retry(RequestView.of(body), retries=entry.retries, crashes=entry.crashes)
 
-    async def _solve_later(self, entry: _Entry) -> None:
+    async def _solve_later(self, entry: Entry) -> None:
         """Wait for a turn without holding the data, then read the object anew."""
         async with self._turns:
             body = await self._requests.get(entry.target)
             view = RequestView.of(body) if body is not None else None
             decision = decide(view, _now()) if view is not None else Nothing()
             if view is not None and view.target == entry.target and isinstance(decision, Solve):
-                await self._solve_in_turn(entry, _Question.of(decision.spec, decision.run, view.status))
+                await self._solve_in_turn(entry, Question.of(decision.spec, decision.run, view.status))
             else:
                 self._drop(entry)  # the watch tells of what it is now
 
-    async def _delete(self, entry: _Entry) -> None:
+    async def _delete(self, entry: Entry) -> None:
         body = await self._requests.get(entry.target)
         if body is not None and isinstance(decide(RequestView.of(body), _now()), Delete):
             if not await self._history.settle(entry.target, body.get("status") or {}):
@@ -283,7 +243,7 @@ class RequestReconciler:
                 return
             await self._requests.delete(entry.target, body["metadata"]["resourceVersion"])
 
-    async def _solve(self, entry: _Entry, question: _Question) -> None:
+    async def _solve(self, entry: Entry, question: Question) -> None:
         retained = len(question.data or b"")
         self._retained_bytes += retained
         try:
@@ -292,7 +252,7 @@ class RequestReconciler:
         finally:
             self._retained_bytes -= retained
 
-    async def _solve_in_turn(self, entry: _Entry, question: _Question) -> None:
+    async def _solve_in_turn(self, entry: Entry, question: Question) -> None:
         attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
         spec, data, cluster = question.spec, question.data, None
         try:
@@ -312,7 +272,7 @@ class RequestReconciler:
             return
         await self._run(entry, attempt, spec, task)
 
-    async def _make_room(self, entry: _Entry, question: _Question) -> None:
+    async def _make_room(self, entry: Entry, question: Question) -> None:
         """Let no answer overwrite one that the history has neither written nor room for in the status."""
         if self._history.has_room(entry.target, question.previous):
             return
@@ -320,13 +280,13 @@ class RequestReconciler:
             message = "the answers before this one cannot be written to the history; see ConfigMap engine-ops-status"
             raise WaitingError(Reason.HISTORY_UNAVAILABLE, message)
 
-    def _look_later(self, entry: _Entry, spec: OptimizationRequestSpec) -> None:
+    def _look_later(self, entry: Entry, spec: OptimizationRequestSpec) -> None:
         """Look again after the interval: the answer still holds, and its status says when it was made."""
         entry.retries = 0
         if self._entries.get(entry.target.uid) is entry and spec.interval_seconds is not None:
             self._set_timer(entry, spec.interval_seconds, retry=False)
 
-    async def _run(self, entry: _Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask) -> None:
+    async def _run(self, entry: Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask) -> None:
         async with ProgressReporter(self._writer, entry.target, attempt) as progress:
             outcome = await run_task(self._pool, task, spec, lambda solved: progress.update(progress_of(solved)))
         match outcome:
@@ -339,7 +299,7 @@ class RequestReconciler:
             case Failed(reason=reason, message=message):
                 await self._stall(entry, attempt, Asked.of(spec, outcome.request_fields), reason, message)
 
-    async def _survive(self, entry: _Entry, attempt: Attempt, asked: Asked, message: str) -> None:
+    async def _survive(self, entry: Entry, attempt: Attempt, asked: Asked, message: str) -> None:
         """Try a request again that killed its worker, but not for ever."""
         entry.crashes += 1
         if entry.crashes >= MAX_CRASHES:
@@ -348,7 +308,7 @@ class RequestReconciler:
         else:
             await self._wait(entry, attempt, Reason.WORKER_DIED, message)
 
-    async def _answer(self, entry: _Entry, attempt: Attempt, asked: Asked, solved: Solved, cut_off: str | None) -> None:
+    async def _answer(self, entry: Entry, attempt: Attempt, asked: Asked, solved: Solved, cut_off: str | None) -> None:
         result_ref = None
         if solved.compressed is not None:
             try:
@@ -365,10 +325,10 @@ class RequestReconciler:
         if result_ref is None and attempt.previous.get("resultRef") is not None:
             await self._config_maps.delete_result(entry.target)
 
-    async def _stall(self, entry: _Entry, attempt: Attempt, asked: Asked, reason: str, message: str) -> None:
+    async def _stall(self, entry: Entry, attempt: Attempt, asked: Asked, reason: str, message: str) -> None:
         await self._finish(entry, attempt, statuses.stalled(attempt, reason, message, _now()), asked)
 
-    async def _finish(self, entry: _Entry, attempt: Attempt, status: Status, asked: Asked | None) -> None:
+    async def _finish(self, entry: Entry, attempt: Attempt, status: Status, asked: Asked | None) -> None:
         """Write the final status of this generation and run, and await its echo. What was asked goes to the history."""
         written = await self._write_final(entry, attempt, status, asked)
         if written is Written.REFUSED:
@@ -385,7 +345,7 @@ class RequestReconciler:
         entry.retries, entry.crashes = 0, 0
         entry.answered_run = attempt.run
 
-    async def _write_final(self, entry: _Entry, attempt: Attempt, status: Status, asked: Asked | None) -> Written:
+    async def _write_final(self, entry: Entry, attempt: Attempt, status: Status, asked: Asked | None) -> Written:
         if asked is None:
             return await self._writer.write(entry.target, status)
         self._history.sign(entry.target, attempt, status, asked)
@@ -396,7 +356,7 @@ class RequestReconciler:
             self._history.missed(entry.target)
         return written
 
-    async def _wait(self, entry: _Entry, attempt: Attempt, reason: str, message: str) -> None:
+    async def _wait(self, entry: Entry, attempt: Attempt, reason: str, message: str) -> None:
         """Say what is awaited, once, and try again later."""
         ready = statuses.find(attempt.previous, statuses.READY) or {}
         status = statuses.waiting(attempt, reason, message, _now())
@@ -409,7 +369,7 @@ class RequestReconciler:
             self._announce(entry.target, attempt, status)
         self._retry(entry)
 
-    def _drop(self, entry: _Entry) -> None:
+    def _drop(self, entry: Entry) -> None:
         """Forget an entry whose object is gone or has changed: the watch tells of what it is now."""
         if self._entries.get(entry.target.uid) is entry:
             del self._entries[entry.target.uid]
