@@ -23,9 +23,11 @@ from engine_ops.api.reasons import Reason
 from engine_ops.controllers import progress
 from engine_ops.controllers import reconciler as reconciling
 from engine_ops.controllers.cluster_input import ClusterInput
-from engine_ops.controllers.history_keeper import NoHistory
+from engine_ops.controllers.history_keeper import History, HistoryKeeper, NoHistory
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.view import RequestView
+from engine_ops.history.log import HistoryLog
+from engine_ops.history.memory_store import MemoryStore
 from engine_ops.kube import status_writer as status_writing
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.requests import Requests
@@ -56,6 +58,7 @@ class Edges:
         self.digest = "first"
         self.looks = 0
         self.on_write: Callable[[dict[str, Any]], Written] = lambda status: Written.DONE
+        self.history: History = NoHistory()
 
     async def get(self, target: Target) -> dict[str, Any] | None:
         return self.current
@@ -92,7 +95,7 @@ class Edges:
             config_maps=edges,
             cluster_data=edges,
             events=edges,
-            history=NoHistory(),
+            history=self.history,
             pool=edges,
             workers=1,
         )
@@ -485,3 +488,24 @@ def test_a_question_that_waited_since_its_answer_is_solved_again_though_nothing_
         assert edges.statuses[-1]["run"] == 2
 
     run(test)
+
+
+def test_an_answer_that_landed_before_its_write_was_dropped_is_recorded() -> None:
+    async def main() -> None:
+        log = HistoryLog(MemoryStore())
+        await log.load()
+        edges = Edges()
+        edges.history = HistoryKeeper(log, outcome_window_ms=1, opened=lambda: None)
+        reconciler = edges.reconciler()
+
+        def response_is_lost(status: dict[str, Any]) -> Written:
+            # It landed, the spec was changed, and the write that was tried again found another generation.
+            edges.current = body(status, generation=2, spec={"suspend": True})
+            return Written.DROPPED
+
+        edges.on_write = response_is_lost
+        reconciler.observe(RequestView.of(body()))
+        await settle(lambda: len(log.collector) == 1)
+        await reconciler.close()
+
+    asyncio.run(asyncio.wait_for(main(), 10))

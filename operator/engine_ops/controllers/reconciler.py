@@ -7,6 +7,7 @@ Everything it knows about a request can be rebuilt from the object: an entry liv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import datetime
@@ -350,11 +351,26 @@ class RequestReconciler:
             return await self._writer.write(entry.target, status)
         self._history.sign(entry.target, attempt, status, asked)
         written = await self._writer.write(entry.target, status)
-        if written is Written.DONE:
-            self._history.landed(entry.target)
-        else:
-            self._history.missed(entry.target)
+        match written:
+            case Written.DONE:
+                self._history.landed(entry.target)
+            case Written.REFUSED:
+                self._history.missed(entry.target)
+            case Written.DROPPED:
+                await self._look_whether_it_landed(entry.target)
         return written
+
+    async def _look_whether_it_landed(self, target: Target) -> None:
+        """Tell the history of a write that was dropped: an attempt whose response was lost may have landed before.
+
+        What cannot be read now is told by the watch.
+        """
+        with contextlib.suppress(ApiError, UnavailableError):
+            body = await self._requests.get(target)
+            if body is None:
+                self._history.missed(target)
+            else:
+                self._history.note(RequestView.of(body))
 
     async def _wait(self, entry: Entry, attempt: Attempt, reason: str, message: str) -> None:
         """Say what is awaited, once, and try again later."""
