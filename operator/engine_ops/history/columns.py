@@ -200,6 +200,8 @@ def put_texts(values: Sequence[str], writer: Writer) -> Spec:
 
     UUIDs take 16 bytes; names that end in a number become the rest, by the same rules, and the number.
     """
+    if values and values.count(values[0]) == len(values):
+        return ["d", 1, _put_table(values[:1], writer), put_ints(np.zeros(1, dtype=np.int64), writer)]
     table = list(dict.fromkeys(values))
     if len(table) > len(values) // 2 and len(table) > 1:
         return ["t", _put_table(values, writer)]
@@ -228,7 +230,7 @@ def get_blobs(spec: Spec, count: int, reader: Reader) -> list[bytes]:
 
 def _put_codes(values: Sequence[Any], table: Sequence[Any], writer: Writer) -> Spec:
     codes = {value: code for code, value in enumerate(table)}
-    return put_ints(np.array([codes[value] for value in values], dtype=np.int64), writer)
+    return put_ints(np.fromiter(map(codes.__getitem__, values), np.int64, len(values)), writer)
 
 
 def _put_table(values: Sequence[str], writer: Writer) -> Spec:

@@ -74,8 +74,8 @@ class Selection:
             _joined([part.timestamps[rows] for part, rows in parts], np.int64),
             _joined([part.durations[rows] for part, rows in parts], np.float64),
             _joined([part.successes[rows] for part, rows in parts], np.uint8),
-            _joined(types, np.intp),
-            _joined(namespaces, np.intp),
+            _joined(types, np.uint32),
+            _joined(namespaces, np.uint32),
             tuple(type_codes),
             tuple(namespace_codes),
         )
@@ -120,13 +120,13 @@ def _last(parts: list[tuple[Block, Rows]], newest: int) -> list[tuple[Block, Row
     return kept[::-1]
 
 
-def _recoded(codes: npt.NDArray[Any], names: tuple[str, ...], table: dict[str, int]) -> npt.NDArray[np.intp]:
+def _recoded(codes: npt.NDArray[Any], names: tuple[str, ...], table: dict[str, int]) -> npt.NDArray[np.uint32]:
     """Codes of one block in the codes of all; only names that occur get one."""
     used = np.unique(codes)
-    new = np.zeros(len(names), dtype=np.intp)
+    new = np.zeros(len(names), dtype=np.uint32)
     for code in used.tolist():
         new[code] = table.setdefault(names[code], len(table))
-    recoded: npt.NDArray[np.intp] = new[codes]
+    recoded: npt.NDArray[np.uint32] = new[codes]
     return recoded
 
 

@@ -121,14 +121,12 @@ def _get_kind(spec: Spec, count: int, rows: Rows | None, moments: Moments, reade
 
 
 def _put_objects(values: list[dict[str, Any]], rows: Rows | None, moments: Moments, writer: Writer) -> Spec:
-    shapes = Counter(map(tuple, values))
-    often: Counter[str] = Counter()
-    for shape, count in shapes.items():
-        for key in shape:
-            often[key] += count
+    shapes = list(map(tuple, values))
+    alike = shapes.count(shapes[0]) == len(shapes)
+    often = Counter(dict.fromkeys(shapes[0], len(shapes)) if alike else chain.from_iterable(shapes))
     names = [key for key, count in often.items() if count * _FREQUENT >= len(values)]
     names = names[: max(0, MAX_COLUMNS - writer.columns)]
-    if len(shapes) == 1 and len(names) == len(often):
+    if alike and len(names) == len(often):
         # The usual case, and most of the time: all objects have the same keys in the same order.
         parts = [list(part) for part in zip(*(value.values() for value in values), strict=True)]
     else:
