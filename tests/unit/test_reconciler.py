@@ -23,8 +23,9 @@ from engine_ops.api.reasons import Reason
 from engine_ops.controllers import progress
 from engine_ops.controllers import reconciler as reconciling
 from engine_ops.controllers.cluster_input import ClusterInput
-from engine_ops.controllers.history_keeper import History, HistoryKeeper, NoHistory
+from engine_ops.controllers.history_keeper import HistoryKeeper
 from engine_ops.controllers.reconciler import RequestReconciler
+from engine_ops.controllers.recording import History, NoHistory
 from engine_ops.controllers.view import RequestView
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore

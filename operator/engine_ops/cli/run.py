@@ -139,8 +139,8 @@ async def _serve(workers: int, memory_bytes: int, options: dict[str, Any], histo
 
     async with EarlyPool(workers, memory_limit_bytes=memory_bytes) as pool:
         # Imported while the workers load numpy: kopf and the clients take a second.
+        from engine_ops.controllers.history_config import HistoryConfig
         from engine_ops.controllers.operator import OperatorConfig, serve
-        from engine_ops.controllers.operator_history import HistoryConfig
         from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
         from engine_ops.kube.lease import LeaseLostError
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -28,54 +28,6 @@ logger = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 5.0
 """For so long an action that must not overtake the history waits for it, before it is tried again later."""
-
-
-class History(Protocol):
-    """What the reconciler needs of a history."""
-
-    def note(self, view: RequestView, *, gone: bool = False) -> None:
-        """Take note of a request as the watch shows it, or showed it last before it was gone."""
-
-    def sign(self, target: Target, attempt: Attempt, status: Status, asked: Asked) -> None:
-        """Put into a final status what the history needs. `landed` or `missed` must follow."""
-
-    def landed(self, target: Target) -> None:
-        """Take note that the status that was signed last has been written."""
-
-    def missed(self, target: Target) -> None:
-        """Take note that it was not written, and will not be."""
-
-    def has_room(self, target: Target, status: Mapping[str, Any]) -> bool:
-        """Whether another solve can be signed without losing one that is not in the history yet."""
-
-    async def settle(self, target: Target, status: Mapping[str, Any]) -> bool:
-        """Bring every solve that a status tells of into the history; return whether all of them are there."""
-
-
-class NoHistory:
-    """Keeps nothing."""
-
-    def note(self, view: RequestView, *, gone: bool = False) -> None:
-        """Do nothing."""
-
-    def sign(self, target: Target, attempt: Attempt, status: Status, asked: Asked) -> None:
-        """Do nothing."""
-
-    def landed(self, target: Target) -> None:
-        """Do nothing."""
-
-    def missed(self, target: Target) -> None:
-        """Do nothing."""
-
-    def has_room(self, target: Target, status: Mapping[str, Any]) -> bool:
-        """Return True."""
-        del target, status
-        return True
-
-    async def settle(self, target: Target, status: Mapping[str, Any]) -> bool:
-        """Return True."""
-        del target, status
-        return True
 
 
 class HistoryKeeper:
@@ -98,7 +50,7 @@ class HistoryKeeper:
         self._on_their_way: dict[str, SolveFact] = {}
 
     def note(self, view: RequestView, *, gone: bool = False) -> None:
-        """See `History.note`."""
+        """See `engine_ops.controllers.recording.History.note`."""
         target = view.target
         for fact in facts_of(view.status):
             self._record(target, fact)
@@ -108,7 +60,7 @@ class HistoryKeeper:
             self.missed(target)
 
     def sign(self, target: Target, attempt: Attempt, status: Status, asked: Asked) -> None:
-        """See `History.sign`."""
+        """See `engine_ops.controllers.recording.History.sign`."""
         self.missed(target)  # a write that failed before is replaced by this one
         ready = statuses.find(status, statuses.READY) or {}
         metrics = status.get("metrics") or {}
@@ -135,24 +87,24 @@ class HistoryKeeper:
         self._on_their_way[target.uid] = fact
 
     def landed(self, target: Target) -> None:
-        """See `History.landed`."""
+        """See `engine_ops.controllers.recording.History.landed`."""
         fact = self._on_their_way.pop(target.uid, None)
         if fact is not None:
             self._record(target, fact)
             self._log.abandon(fact.stamp)  # if another had recorded it already
 
     def missed(self, target: Target) -> None:
-        """See `History.missed`."""
+        """See `engine_ops.controllers.recording.History.missed`."""
         fact = self._on_their_way.pop(target.uid, None)
         if fact is not None:
             self._log.abandon(fact.stamp)
 
     def has_room(self, target: Target, status: Mapping[str, Any]) -> bool:
-        """See `History.has_room`."""
+        """See `engine_ops.controllers.recording.History.has_room`."""
         return len(self._unflushed(target, status)) < MAX_HISTORY_POINTS
 
     async def settle(self, target: Target, status: Mapping[str, Any]) -> bool:
-        """See `History.settle`."""
+        """See `engine_ops.controllers.recording.History.settle`."""
         for fact in self._unflushed(target, status):
             key = key_of(target.uid, fact.generation, fact.run)
             self._record(target, fact)

@@ -11,14 +11,15 @@ import gc
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import kopf
 
 from engine_ops.controllers import kopf_settings, optimizationrequest
 from engine_ops.controllers.cluster_data import ClusterData
-from engine_ops.controllers.history_keeper import NoHistory
-from engine_ops.controllers.operator_history import HistoryConfig, OperatorHistory
+from engine_ops.controllers.history_config import HistoryConfig
 from engine_ops.controllers.reconciler import RequestReconciler
+from engine_ops.controllers.recording import NoHistory
 from engine_ops.kube import preflight
 from engine_ops.kube.cluster_access import ClusterAccess
 from engine_ops.kube.cluster_cache import ClusterCache
@@ -30,6 +31,9 @@ from engine_ops.kube.lease import Lease, LocalLock, own_identity
 from engine_ops.kube.requests import Requests
 from engine_ops.kube.status_writer import StatusWriter
 from engine_ops.workers.early_pool import EarlyPool
+
+if TYPE_CHECKING:
+    from engine_ops.controllers.operator_history import OperatorHistory
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +120,8 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
         requests = Requests(connection)
         history = None
         if config.history is not None:
+            from engine_ops.controllers.operator_history import OperatorHistory  # columns: numpy is only needed here
+
             history = OperatorHistory(connection, requests, namespace, config.namespaces, config.history, identity)
             stack.push_async_callback(history.close)
             await history.load_soon()

@@ -24,8 +24,8 @@ from engine_ops.api.status import Attempt, Status
 from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
 from engine_ops.controllers.entries import Entry, Question
-from engine_ops.controllers.history_keeper import History
 from engine_ops.controllers.progress import ProgressReporter
+from engine_ops.controllers.recording import History
 from engine_ops.controllers.solving import Answered, progress_of, run_task, solution_of, task_for
 from engine_ops.controllers.view import RequestView
 from engine_ops.history.facts import Asked

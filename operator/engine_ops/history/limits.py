@@ -86,7 +86,7 @@ def pack(point: WorkloadDataPoint, counts: CutCounts) -> tuple[str, bytes]:
         If something is no JSON value, an integer does not fit 64 bits or a string is not Unicode (a lone surrogate).
     """
     kind, usage, metadata = point.request_type, point.resource_usage, point.metadata
-    further = point._further  # noqa: SLF001 - keys that its JSON had beside the known ones; a point offers no other way
+    further = point.further
     try:
         # One pass in C says that nothing has to be cut, which is so for nearly every point.
         packed = _ENCODE(msgspec.convert((usage, metadata, further), _Content))

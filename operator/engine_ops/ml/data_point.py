@@ -34,9 +34,14 @@ class WorkloadDataPoint:
     ------
     TypeError, ValueError
         If a value is not of its kind; the message names the field.
+
+    Attributes
+    ----------
+    further : dict
+        Keys that `from_dict` did not know, which `to_dict` gives back.
     """
 
-    __slots__ = ("_further", "duration", "metadata", "request_type", "resource_usage", "success", "timestamp")
+    __slots__ = ("duration", "further", "metadata", "request_type", "resource_usage", "success", "timestamp")
 
     def __init__(
         self,
@@ -59,7 +64,7 @@ class WorkloadDataPoint:
         if metadata is not None and not isinstance(metadata, Mapping):
             raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
         self.metadata: dict[str, Any] = dict(metadata) if metadata is not None else {}
-        self._further: dict[str, Any] = {}
+        self.further: dict[str, Any] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values: timestamp, requestType, resourceUsage, duration, success, metadata.
@@ -73,7 +78,7 @@ class WorkloadDataPoint:
             "duration": self.duration,
             "success": self.success,
             "metadata": dict(self.metadata),
-            **self._further,
+            **self.further,
         }
 
     @classmethod
@@ -97,7 +102,7 @@ class WorkloadDataPoint:
             else:
                 raise ValueError(f"{camel} is missing")
         point = cls(**values)
-        point._further = {key: value for key, value in data.items() if key not in _KEYS}
+        point.further = {key: value for key, value in data.items() if key not in _KEYS}
         return point
 
     def __eq__(self, other: object) -> bool:
