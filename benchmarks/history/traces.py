@@ -159,7 +159,9 @@ def main() -> int:
         else:
             print(f"SKIPPED Bitbrains: there is no {path} with {machines.name} (--data)")
             skipped += 1
-    print("all numbers agree" if agrees else "numbers DIFFER", f"({skipped} of 3 traces skipped)" if skipped else "")
+    compared = 3 - skipped
+    verdict = "nothing was compared" if not compared else "all numbers agree" if agrees else "numbers DIFFER"
+    print(f"{verdict} ({compared} of 3 traces)")
     return 0 if agrees else 1
 
 
