@@ -10,7 +10,7 @@ from cli_support import PROGRAM, REQUESTS, engine_ops
 
 from engine_ops import __version__
 
-COMMANDS = ("run", "solve", "explain", "crds", "devcluster")
+COMMANDS = ("run", "solve", "explain", "history", "crds", "devcluster")
 
 
 def test_the_commands_are_listed() -> None:
