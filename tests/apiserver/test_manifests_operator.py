@@ -102,9 +102,16 @@ def test_the_namespaced_overlay_gives_enough_for_its_namespace(
     everywhere = start_operator(kubeconfig=kubeconfig, namespaces=(), wait=False)
     assert everywhere.wait_for_exit() == 1
     assert "lacks rights in all namespaces" in everywhere.stderr
-    start_operator(kubeconfig=kubeconfig)
+    operator = start_operator("--history-flush-seconds=0.2", kubeconfig=kubeconfig)
     kubectl("apply", "-n", namespace, "-f", str(MANIFESTS / "samples" / "resource-from-config-map.yaml"))
-    kubectl("wait", "-n", namespace, "optreq/web-shop-staging", "--for=condition=Ready", "--timeout=30s")
+    kubectl("apply", "-n", namespace, "-f", str(MANIFESTS / "samples" / "workload-outcome.yaml"))
+    for name in ("web-shop-staging", "nightly-invoices"):
+        kubectl("wait", "-n", namespace, f"optreq/{name}", "--for=condition=Ready", "--timeout=30s")
+    for name in ("head", "open"):
+        kubectl("wait", "-n", namespace, f"configmap/engine-ops-history-{name}", "--for=create", "--timeout=20s")
+    own = kubectl("get", "-n", namespace, "configmap/engine-ops-status", "-o", "jsonpath={.data.conditions}").stdout
+    assert [condition["status"] for condition in yaml.safe_load(own)] == ["True"] * 4, own
+    assert "orbidden" not in operator.stderr
 
 
 @pytest.mark.parametrize(
