@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine_ops.history import block as blocks
 from engine_ops.history.block import Block
-from engine_ops.history.codec import SegmentHeader, encode_segment
+from engine_ops.history.codec import SegmentHeader, decode_segment, encode_segment
 from engine_ops.history.key_index import KeyIndex
 from engine_ops.history.keys import key_of
 from engine_ops.ml.data_point import WorkloadDataPoint
@@ -68,6 +68,24 @@ def test_the_estimate_is_near_the_length_of_the_segment() -> None:
     assert length / 2 < block.encoded_bytes_estimate < 3 * length
 
 
+def test_a_sealed_block_is_the_same_before_and_after_it_was_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "CHUNK_POINTS", 4)
+    block = Block()
+    for number in range(6):
+        block.append(point(number))
+    expected, keys = list(block.points()), list(block.keys())
+    block.seal()
+    reader = block.points()
+    seen = [next(reader)]
+    assert (list(block.points()), list(block.points([1, 5]))) == (expected, [expected[1], expected[5]])
+    first = encode_segment(block, SegmentHeader(1, 0, 0, 0))
+    assert encode_segment(block, SegmentHeader(1, 0, 0, 0)) == first
+    assert seen + list(reader) == expected
+    assert (list(block.points()), list(block.points([1, 5]))) == (expected, [expected[1], expected[5]])
+    _, decoded = decode_segment(first)
+    assert (list(decoded.points()), list(decoded.keys())) == (expected, keys)
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS)), max_size=80),
@@ -93,6 +111,8 @@ def test_keys_that_share_a_half_are_different() -> None:
     first, second = bytes(16), bytes(8) + b"12345678"
     index.update([first, None, second])
     assert first in index
+    assert bytes(8) + b"87654321" not in index
     index.discard([first])
     assert (first in index, second in index) == (False, True)
     assert "no key" not in index
+    assert b"no key" not in index

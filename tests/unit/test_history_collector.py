@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine_ops.history.block import Block
 from engine_ops.history.collector import WorkloadCollector
 from engine_ops.history.keys import key_of, point_key
 from engine_ops.ml.data_point import WorkloadDataPoint
@@ -54,29 +53,6 @@ def test_an_identity_that_is_not_whole_gives_no_key(field: str) -> None:
     for wrong in (None, True, 1.0, 2**64, "\ud800"):
         whole.metadata[field] = wrong
         assert point_key(whole) is None
-
-
-def block_of(points: Sequence[WorkloadDataPoint]) -> Block:
-    block = Block()
-    for each in points:
-        block.append(each)
-    return block
-
-
-def test_blocks_are_adopted_at_either_end_without_what_is_there_already() -> None:
-    collector = WorkloadCollector(auto_seal=False)
-    collector.record(point(5, "uid-5"))
-    collector.record(point(6))
-    assert collector.adopt(block_of([point(3, "uid-3"), point(5, "uid-5"), point(4)])) == 2
-    assert collector.adopt(block_of([point(1, "uid-1"), point(3, "uid-3"), point(2)]), oldest=True) == 2
-    assert numbers(list(collector.select())) == [1, 2, 3, 4, 5, 6]
-    assert collector.adopt_head(block_of([point(41, "uid-41"), point(1, "uid-1")])) == 1
-    assert numbers(list(collector.select())) == [1, 2, 3, 4, 41, 5, 6]
-    assert not collector.record(point(9, "uid-41"))
-    assert collector.record(point(7))
-    assert numbers(list(collector.head.points())) == [41, 5, 6, 7]
-    assert collector.adopt(block_of([point(1, "uid-1")])) == 0
-    assert len(collector.blocks) == 3
 
 
 def test_without_auto_seal_the_caller_seals_and_drops() -> None:

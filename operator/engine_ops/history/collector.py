@@ -88,35 +88,6 @@ class WorkloadCollector:
         """Add points and return how many were new."""
         return sum(map(self.record, points))
 
-    def adopt(self, block: Block, oldest: bool = False) -> int:
-        """Take a block as a sealed one, at the new end of the sealed ones or before all; return how many were new.
-
-        Points whose key is there already stay out: then the block that is kept is another one.
-        """
-        block = self._fresh(block)
-        block.seal()
-        if len(block):
-            if oldest:
-                self._sealed.appendleft(block)
-            else:
-                self._sealed.append(block)
-            self._sealed_points += len(block)
-            self._keys.update(block.keys())
-        return len(block)
-
-    def adopt_head(self, block: Block) -> int:
-        """Take a block's points in front of the head's own, as one head; return how many were new."""
-        block = self._fresh(block)
-        head = block.reopened()
-        for point in self.head.points():
-            head.append(point)
-        self.head = head
-        self._keys.update(block.keys())
-        return len(block)
-
-    def _fresh(self, block: Block) -> Block:
-        return block.without(self._keys) if len(self._keys) else block
-
     def seal(self) -> Block:
         """Close the head, begin another one, and return the closed one. An empty head is not kept."""
         block = self.head
