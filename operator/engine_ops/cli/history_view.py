@@ -136,7 +136,7 @@ async def _read(store: BlobStore, where: str) -> HistoryView:
         blocks=[block for block in blocks if len(block)],
         segments=len(parts),
         stored_bytes=sum(part.size_bytes for part in parts) + found.open_bytes,
-        open_points=len(found.open_points),
+        open_points=len(found.waiting),
         flushed_ms=found.watermark or None,
         damaged={blob.name: why for blob, why in found.damaged},
         set_aside=list(found.set_aside),
