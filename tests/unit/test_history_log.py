@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from history_faults import Clock, FaultyStore, drive, key, keyed_point, name_of, new_log, open_point, stored_names
 
+from engine_ops.cli.history_view import read_directory
 from engine_ops.history.driving import iterate_sync, run_sync
+from engine_ops.history.file_store import FileStore
 from engine_ops.history.importing import import_points
 from engine_ops.history.limits import InvalidPointError
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.history.names import HEAD, OPEN, segment_name, sequence_of
 from engine_ops.history.open_points import OpenPoint
+from engine_ops.history.reading import survey
 from engine_ops.history.store import StoreRefusedError, StoreUnavailableError
 from engine_ops.ml.data_point import WorkloadDataPoint
 
@@ -155,6 +159,23 @@ def test_a_closed_point_that_left_the_ring_is_not_open_again() -> None:
         assert opened == []
     assert "a" not in closed
     assert not log.collector.knows(key("a"))
+
+
+def test_a_closed_point_does_not_wait_for_its_outcome(tmp_path: Path) -> None:
+    log = loaded(FileStore(tmp_path), segment_points=3)
+    names = [f"w-{index}" for index in range(5)]
+    for name in names:
+        assert log.open(open_point(name, log.stamp()))
+    run_sync(log.flush())
+    assert read_directory(tmp_path).open_points == 5
+    for name in names[1:]:
+        assert log.close(key(name), keyed_point(name))
+    run_sync(log.flush())
+    # The closed ones are in a segment and the head, and in the blob of open points still.
+    found = run_sync(survey(FileStore(tmp_path), {}))
+    assert len(found.open_points) == 5
+    assert [*found.waiting] == [key("w-0")]
+    assert read_directory(tmp_path).open_points == 1
 
 
 def test_the_oldest_open_points_are_pushed_out_as_unknown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -44,7 +45,7 @@ class Survey:
     dropped
         Names of segments that are no part of the ring any more.
     head, open_version, open_points, open_bytes
-        None and empty where they are not there or damaged.
+        None and empty where they are not there or damaged. See `waiting` for the open points without the closed ones.
     damaged
         Blobs that cannot be read, with the reason.
     set_aside
@@ -55,8 +56,6 @@ class Survey:
         The head's; without one those of the newest segment.
     future
         Name and format of a blob that a later version wrote; empty if there is none.
-    written_ms
-        When something of it was written last; None if the store does not tell.
     """
 
     segments: dict[int, Segment] = dataclasses.field(default_factory=dict)
@@ -71,7 +70,15 @@ class Survey:
     watermark: int = 0
     oldest: int = 1
     future: str = ""
-    written_ms: int | None = None
+
+    @property
+    def waiting(self) -> dict[bytes, OpenPoint]:
+        """The open points that are not closed: a closed one stays among them until their blob is written again."""
+        blocks = [segment.block for segment in self.segments.values()]
+        if self.head is not None:
+            blocks.append(self.head.block)
+        closed = self.open_points.keys() & itertools.chain.from_iterable(block.keys() for block in blocks)
+        return {key: opened for key, opened in self.open_points.items() if key not in closed}
 
     @property
     def next_sequence(self) -> int:
@@ -113,7 +120,6 @@ async def _look(store: BlobStore, known: Mapping[int, Segment], also: Iterable[s
             blob = await store.read(name)  # somebody may have taken its labels away
             if blob is not None:
                 blobs[name] = blob
-    result.written_ms = max((at for blob in blobs.values() if (at := blob.written_ms) is not None), default=None)
     head = blobs.get(names.HEAD)
     decoded = _decode(result, head, decode_segment)
     if head is not None and decoded is not None:
