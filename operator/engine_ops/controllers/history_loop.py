@@ -60,6 +60,7 @@ class HistoryLoop:
         self._status = status
         self._flush_seconds = flush_seconds
         self._trouble = trouble
+        self._unwritten: StoreError | None = None
         # Nothing counts as flushed by its stamp alone until every status was read that may hold something older.
         log.begin(_BEFORE_ALL_STAMPS)
 
@@ -124,12 +125,20 @@ class HistoryLoop:
                 except StoreError as error:
                     logger.debug("the history is not written yet: %s", error)  # its health says so, and is reported
                     delay = min(2 * delay, max(self._flush_seconds, LAST_RETRY_SECONDS))
+                    self._unwritten = error
                 else:
                     delay = self._flush_seconds
+                    self._unwritten = None
+            else:  # somebody who could not wait for the next flush has written it
+                self._unwritten = None
             await self._report()
 
     async def _report(self, unreadable: str = "") -> None:
         try:
-            await self._status.write(conditions_of(self._log.health, unreadable=unreadable, trouble=self._trouble()))
+            await self._status.write(
+                conditions_of(
+                    self._log.health, unreadable=unreadable, unwritten=self._unwritten, trouble=self._trouble()
+                )
+            )
         except (ApiError, UnavailableError) as error:
             logger.debug("the operator's status is not written: %s", error)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from engine_ops.history.health import HistoryHealth
+from engine_ops.history.store import ConflictError, StoreError
 
 LISTED = 10
 
 
-def conditions_of(health: HistoryHealth, *, unreadable: str = "", trouble: str = "") -> list[dict[str, str]]:
+def conditions_of(
+    health: HistoryHealth, *, unreadable: str = "", unwritten: StoreError | None = None, trouble: str = ""
+) -> list[dict[str, str]]:
     """Return the conditions of the history: HistoryLoaded, HistoryWritable, HistoryIntact, OutcomesReadable.
 
     Parameters
@@ -16,13 +19,15 @@ def conditions_of(health: HistoryHealth, *, unreadable: str = "", trouble: str =
         Of the log.
     unreadable
         Why the store could not be read, if it could not.
+    unwritten
+        Why the last flush failed, if it did and there is still something to write.
     trouble
         Why outcomes could not be read the last time, if they could not.
     """
     outcomes = _condition("OutcomesReadable", True, "Readable", "what was asked for could be read")
     if trouble:
         outcomes = _condition("OutcomesReadable", False, "SourceUnavailable", trouble)
-    return [_loaded(health, unreadable), _writable(health), _intact(health), outcomes]
+    return [_loaded(health, unreadable), _writable(health, unwritten), _intact(health), outcomes]
 
 
 def numbers_of(health: HistoryHealth) -> dict[str, object]:
@@ -50,12 +55,15 @@ def _loaded(health: HistoryHealth, unreadable: str) -> dict[str, str]:
     return _condition("HistoryLoaded", False, "Unavailable" if unreadable else "Loading", message)
 
 
-def _writable(health: HistoryHealth) -> dict[str, str]:
+def _writable(health: HistoryHealth, unwritten: StoreError | None) -> dict[str, str]:
     if health.future:
         message = f"{health.future}; nothing is written, and what happens is kept in memory"
         return _condition("HistoryWritable", False, "FutureFormat", message)
     if health.refused:
         return _condition("HistoryWritable", False, "Refused", f"{health.refused}; what happens is kept in memory")
+    if unwritten is not None:
+        reason = "Conflict" if isinstance(unwritten, ConflictError) else "Unavailable"
+        return _condition("HistoryWritable", False, reason, f"{unwritten}; what happens is kept in memory")
     return _condition("HistoryWritable", True, "Writable", "the last write was taken")
 
 

@@ -76,6 +76,7 @@ class OperatorHistory:
             flush_seconds=config.flush_seconds,
             trouble=lambda: self._outcomes.trouble,
         )
+        self._running: asyncio.Task[object] | None = None
 
     async def load_soon(self) -> None:
         """Load the history, but wait for a store that does not answer no longer than a few seconds."""
@@ -84,10 +85,18 @@ class OperatorHistory:
                 await self._loop.load()
 
     async def run(self) -> None:
-        """Keep the history for as long as the operator runs."""
+        """Keep the history for as long as the operator runs, or until `stop`."""
+        self._running = asyncio.current_task()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._loop.run(), name="flush the history")
             group.create_task(self._outcomes.run(), name="join outcomes")
+
+    async def stop(self) -> None:
+        """End `run`; `close` still writes. At its end kopf gives tasks that it takes for its own five seconds."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+        await self._source.close()
 
     async def close(self) -> None:
         """Write what is not written yet."""
