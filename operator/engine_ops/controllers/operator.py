@@ -25,7 +25,7 @@ from engine_ops.kube.cluster_access import ClusterAccess
 from engine_ops.kube.cluster_cache import ClusterCache
 from engine_ops.kube.config_maps import ConfigMaps
 from engine_ops.kube.connection import Connection
-from engine_ops.kube.errors import ConnectError, UnavailableError
+from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.lease import Lease, LocalLock, own_identity
 from engine_ops.kube.requests import Requests
@@ -181,8 +181,10 @@ async def _wait_for_api_server(connection: Connection, config: OperatorConfig, n
     while True:
         try:
             await preflight.check(connection, config.namespaces, namespace)
-        except UnavailableError as error:
-            if asyncio.get_running_loop().time() > deadline:
+        except (ApiError, UnavailableError) as error:
+            # One that has just begun to listen answers 503 until it knows all of its paths.
+            wait = not isinstance(error, ApiError) or error.retriable
+            if not wait or asyncio.get_running_loop().time() > deadline:
                 raise
             logger.warning("waiting for the API server: %s", error)
             await asyncio.sleep(1.0)
@@ -219,6 +221,8 @@ async def _run_kopf(
     async def stop_solving(**_: object) -> None:
         # Otherwise kopf first gives our solves, which it takes for its own tasks, five seconds to end by themselves.
         await reconciler.close()
+        if history is not None:
+            await history.stop()
 
     @kopf.on.probe(registry=registry, id="requestsUnderWay")
     async def requests_under_way(**_: object) -> int:
