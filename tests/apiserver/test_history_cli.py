@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sysconfig
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,28 @@ def test_room_in_the_cluster(place: Place, log: Path) -> None:
     assert min(json.loads(line)["metadata"]["job"] for line in lines) == 201
 
 
+def test_what_the_operator_says_is_told(place: Place, log: Path) -> None:
+    place.run("import", log)
+    assert "the operator says" not in place.run("stats").stdout
+    conditions = [
+        {"type": "HistoryWritable", "status": "False", "reason": "Refused", "message": "exceeded quota"},
+        {"type": "HistoryLoaded", "status": "True", "reason": "Loaded", "message": "the history was read"},
+    ]
+    status = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "engine-ops-status", "namespace": place.namespace},
+        "data": {"conditions": json.dumps(conditions)},
+    }
+    place.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(status))
+    text = place.run("stats").stdout
+    assert "the operator says: Refused: exceeded quota\n" in text
+    assert "the history was read" not in text
+    told = json.loads(place.run("stats", "-o", "json").stdout)["store"]
+    assert told["conditions"] == conditions
+    assert abs(told["writtenMs"] - time.time() * 1000) < 600_000
+
+
 def test_there_is_no_history(place: Place) -> None:
     for name in ("stats", "show", "export"):
         assert f"there is no history in namespace {place.namespace}" in place.run(name, code=1).stderr
@@ -101,7 +124,8 @@ def test_rights_that_are_missing(place: Place, log: Path) -> None:
     place.run("import", log)
     nobody = place.cluster.service_account_kubeconfig(place.namespace, "default")
     refused = place.run("stats", code=1, kubeconfig=nobody).stderr
-    assert f"the history in namespace {place.namespace} cannot be used: you have not the right" in refused
+    assert f"the history in namespace {place.namespace} cannot be used: configmaps is forbidden" in refused
+    assert "reading it needs get and list of ConfigMaps" in refused
     assert 'cannot list resource "configmaps"' in refused
     assert refused.count("\n") == 1
     reader = place.allow("get", "list")
@@ -109,7 +133,7 @@ def test_rights_that_are_missing(place: Place, log: Path) -> None:
     before = place.config_maps()
     log.write_text(LOG.replace("1000000000", "1100000000"))
     refused = place.run("import", log, code=1, kubeconfig=reader).stderr
-    assert "you have not the right" in refused
+    assert "import also create, update and delete" in refused
     assert refused.count("\n") == 1
     assert place.config_maps() == before
 

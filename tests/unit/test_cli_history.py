@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from cli_support import engine_ops
 
 from engine_ops.cli.history_picture import draw_history, format_duration, format_number
-from engine_ops.cli.history_series import collect
+from engine_ops.cli.history_series import collect, format_share
 from engine_ops.cli.picture import Canvas
 from engine_ops.history.formats.json_points import encode
 from engine_ops.ml.data_point import WorkloadDataPoint
@@ -149,6 +150,8 @@ def test_statistics(store: Path, tmp_path: Path) -> None:
     assert found["byType"]["observed-job"] == {
         "count": 3,
         "succeeded": 2,
+        "failed": 1,
+        "unknown": 0,
         "successRate": pytest.approx(2 / 3),
         "withDuration": 3,
         "avgDurationMs": pytest.approx(185_000 / 3),
@@ -159,6 +162,35 @@ def test_statistics(store: Path, tmp_path: Path) -> None:
     assert found["failures"] == {"DeadlineExceeded": 1}
     assert found["store"]["openPoints"] == 0
     assert json.loads(history("stats", "-o", "json", "--store", store, "--type", "x").stdout)["count"] == 0
+
+
+def test_an_outcome_that_nobody_saw_is_no_failure(store: Path, tmp_path: Path) -> None:
+    name = {"workload": {"kind": "Job", "name": "lost"}}
+    unseen = [
+        point(9 + at, duration=float("nan"), success=False, metadata={**name, "outcome": {"state": "unknown", **why}})
+        for at, why in enumerate([{"reason": "StillRunning"}, {"reason": "StillRunning"}, {}])
+    ]
+    history("import", write(tmp_path / "p", point(), point(1), point(2), FAILED, *unseen), "--store", store)
+    text = history("stats", "--store", store).stdout
+    assert text.splitlines()[:2] == [
+        "TYPE           POINTS   SUCCESS   FAILED   UNKNOWN   AVG      P50     P95",
+        "observed-job   7        75.0%     1        3         46.2 s   1 min   1 min",
+    ]
+    assert "failures: DeadlineExceeded (1)\noutcome unknown: StillRunning (2), no reason given (1)\n" in text
+    found = json.loads(history("stats", "-o", "json", "--store", store).stdout)
+    assert (found["succeeded"], found["failed"], found["unknown"], found["successRate"]) == (3, 1, 3, 0.75)
+    assert "75.0% succeeded, outcome of 3 unknown" in history("show", "--store", store).stdout
+    lost = history("show", "lost", "--store", store).stdout
+    assert "outcome of 3 unknown" in lost
+    assert "succeeded" not in lost
+
+
+def test_the_last_write_is_told(store: Path, tmp_path: Path) -> None:
+    before = time.time_ns() // 1_000_000
+    history("import", write(tmp_path / "p", point()), "--store", store)
+    written_ms = json.loads(history("stats", "-o", "json", "--store", store).stdout)["store"]["writtenMs"]
+    assert before - 1000 <= written_ms <= time.time_ns() // 1_000_000 + 1000
+    assert ", last written 2" in history("stats", "--store", store).stdout
 
 
 def test_a_damaged_store_says_so(store: Path, tmp_path: Path) -> None:
@@ -268,6 +300,11 @@ def test_a_picture_as_a_file(suffix: str, store: Path, tmp_path: Path) -> None:
         pictures.append(target.read_bytes())
     assert pictures[0] == pictures[1]
     assert pictures[0].startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+
+
+def test_only_all_is_a_hundred_percent() -> None:
+    shares = [format_share(rate) for rate in (None, 0.0, 1e-6, 0.5, 0.99999, 1.0)]
+    assert shares == ["", "0.0%", "0.1%", "50.0%", "99.9%", "100.0%"]
 
 
 def test_numbers_are_short() -> None:

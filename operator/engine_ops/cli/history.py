@@ -185,7 +185,9 @@ def show(workload: str | None, plot: Path | None, picture: bool, filters: dict[s
     whole, workloads = collect(view.select(**filters).points(), title, workload)
     if not len(whole):
         asked = f" about {workload}" if workload else ""
-        raise click.ClickException(f"the history in {view.where} holds no points{asked} that match")
+        match = " that match" if filters else ""
+        cure = ": `engine-ops history show` without a name lists the workloads" if workload else ""
+        raise click.ClickException(f"the history in {view.where} holds no points{asked}{match}{cure}")
     if picture:
         click.echo(draw_history(whole, workloads, Canvas.of_stdout()), nl=False)
     _warn(view)

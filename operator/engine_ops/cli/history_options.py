@@ -144,7 +144,8 @@ def _why(error: Exception) -> str:
 
     cause = error.__cause__
     if isinstance(cause, ApiError) and cause.status == 403:
-        return f"you have not the right to ({cause.message})"
+        needs = "reading it needs get and list of ConfigMaps there, import also create, update and delete"
+        return f"{cause.message}: {needs}"
     return str(error)
 
 

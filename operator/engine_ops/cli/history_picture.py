@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from engine_ops.api.quantity import format_bytes
-from engine_ops.cli.history_series import CPU, DURATION, MEMORY, Series, rank
+from engine_ops.cli.history_series import CPU, DURATION, MEMORY, Series, format_share, rank
 from engine_ops.cli.picture import Canvas
 from engine_ops.cli.printing import format_table, safe, shorten
 
@@ -26,6 +26,7 @@ _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 _ASCII: Final = " .:|#"
 _SPARK, _SHORT_SPARK, _WIDE_TERMINAL = 24, 12, 100
 _MIN_NAME: Final = 12
+_SHORT_MS: Final = 3_600_000
 _WIDE: Final = 50.0
 """Where the largest value is so many times the median, the scale is logarithmic."""
 
@@ -58,12 +59,16 @@ def draw_history(whole: Series, workloads: Mapping[str, Series], canvas: Canvas)
 
 def headline(whole: Series, workloads: int) -> str:
     """Say what is shown, how much of it, and from when to when."""
-    first, last = (_date(at) for at in whole.span)
+    first, last = _dates(whole.span)
     span = first if first == last else f"{first} to {last}"
     parts = [f"{len(whole):,} point{'' if len(whole) == 1 else 's'}"]
     if workloads > 1:
         parts.append(f"{workloads:,} workloads")
-    parts += [span, f"{whole.succeeded / len(whole):.1%} succeeded"]
+    parts.append(span)
+    if (rate := whole.success_rate) is not None:
+        parts.append(f"{format_share(rate)} succeeded")
+    if whole.unknown:
+        parts.append(f"outcome of {whole.unknown:,} unknown")
     if workloads == 1 and whole.requested:
         asked = {CPU: format_number, MEMORY: format_bytes}
         amounts = [f"{asked[name](whole.requested[name])} {name}" for name in asked if name in whole.requested]
@@ -75,6 +80,8 @@ def headline(whole: Series, workloads: int) -> str:
 def _chart(
     known: Sequence[tuple[int, float]], quantity: str, title: str, span: tuple[int, int], canvas: Canvas
 ) -> list[str]:
+    if len(known) == 1:
+        return [f"{title}: {_format(quantity, known[0][1])}"]
     room = canvas.width - _LABEL - 3
     buckets = min(room, max(1, len({at for at, _ in known})))
     wide = room // buckets
@@ -98,7 +105,7 @@ def _chart(
         cells = "".join(steps[min(max(level - row * parts, 0), parts)] * wide for level in levels)
         rows.append(f"{labels.get(row, ''):>{_LABEL}} {vertical}{_paint(cells.rstrip(), quantity, canvas)}")
     rows.append(f"{_format(quantity, least if logarithmic else 0.0):>{_LABEL}} {corner}{line * (buckets * wide)}")
-    first, last = (_date(at) for at in span)
+    first, last = _dates(span)
     gap = buckets * wide - len(first) - len(last)
     rows.append(" " * (_LABEL + 2) + (first if gap < 1 or first == last else first + " " * gap + last))
     return rows
@@ -140,7 +147,7 @@ def _listed(workloads: Mapping[str, Series], span: tuple[int, int], canvas: Canv
     durations = [[value for _, value in series.known(DURATION)] if not series.window_ms else [] for series in shown]
     columns = {
         "POINTS": [f"{len(series):,}" for series in shown],
-        "SUCCESS": [f"{series.succeeded / len(series):.0%}" for series in shown],
+        "SUCCESS": [format_share(series.success_rate) for series in shown],
     }
     if any(durations):
         columns["P50 DURATION"] = [format_duration(statistics.median(values)) if values else "" for values in durations]
@@ -215,8 +222,14 @@ def format_duration(duration_ms: float) -> str:
     return f"{duration_ms:.3g} ms"
 
 
-def _date(at_ms: int) -> str:
+def _dates(span: tuple[int, int]) -> tuple[str, str]:
+    """Return both ends of a span as text, with seconds where it is short."""
+    shape = "%Y-%m-%d %H:%M" if span[1] - span[0] > _SHORT_MS else "%Y-%m-%d %H:%M:%S"
+    return _date(span[0], shape), _date(span[1], shape)
+
+
+def _date(at_ms: int, shape: str) -> str:
     try:
-        return datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M")
+        return datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC).strftime(shape)
     except (ValueError, OverflowError, OSError):
         return f"{at_ms} ms"

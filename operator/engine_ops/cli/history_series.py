@@ -12,6 +12,8 @@ from engine_ops.ml.data_point import WorkloadDataPoint
 
 CPU, MEMORY, DURATION = "cpu", "memory", "duration"
 QUANTITIES: Final = (CPU, MEMORY, DURATION)
+UNKNOWN: Final = "unknown"
+"""The state of an outcome that nobody saw."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,8 +28,8 @@ class Series:
         Epoch milliseconds, in any order.
     values
         By quantity (cores, bytes, milliseconds): a number for each timestamp, NaN where it is not known.
-    succeeded
-        How many.
+    succeeded, unknown
+        How many; of how many nobody knows how they ended.
     requested
         The newest amounts that a pod asked for.
     """
@@ -38,6 +40,7 @@ class Series:
         default_factory=lambda: {quantity: array("d") for quantity in QUANTITIES}
     )
     succeeded: int = 0
+    unknown: int = 0
     requested: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -49,14 +52,22 @@ class Series:
         for resource in (CPU, MEMORY):
             self.values[resource].append(point.resource_usage.get(resource, math.nan))
         # The time that an answer took is no workload's.
-        own = not _is_about_request(point.metadata)
+        outcome = outcome_of(point)
+        own = outcome.get("of") != "request"
         self.values[DURATION].append(point.duration if own else math.nan)
         self.succeeded += point.success
+        self.unknown += not point.success and outcome.get("state") == UNKNOWN
         requested = point.metadata.get("requested")
         if isinstance(requested, Mapping):
             for resource, amount in requested.items():
                 if isinstance(amount, int | float):
                     self.requested[resource] = float(amount)
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share that succeeded, of those of which it is known; None if it is known of none."""
+        known = len(self) - self.unknown
+        return self.succeeded / known if known else None
 
     @property
     def window_ms(self) -> float:
@@ -126,6 +137,17 @@ def _is_named(name: str, wanted: str) -> bool:
     return have[-len(want) :] == want or (len(have) == 3 and len(want) == 2 and [have[0], have[2]] == want)
 
 
-def _is_about_request(metadata: Mapping[str, Any]) -> bool:
-    outcome = metadata.get("outcome")
-    return isinstance(outcome, Mapping) and outcome.get("of") == "request"
+def format_share(rate: float | None) -> str:
+    """Return a share in percent, of which only none is 0 and only all is 100; an empty text where it is not known."""
+    if rate is None:
+        return ""
+    shown = round(rate, 3)
+    if 0 < rate < 1:
+        shown = min(max(shown, 0.001), 0.999)
+    return f"{shown:.1%}"
+
+
+def outcome_of(point: WorkloadDataPoint) -> Mapping[str, Any]:
+    """Return how it ended, as far as the point says."""
+    outcome = point.metadata.get("outcome")
+    return outcome if isinstance(outcome, Mapping) else {}

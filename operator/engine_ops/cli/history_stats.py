@@ -11,12 +11,11 @@ from typing import Any, Final
 import numpy as np
 
 from engine_ops.cli.history_picture import format_duration
+from engine_ops.cli.history_series import UNKNOWN, format_share, outcome_of
 from engine_ops.cli.history_view import HistoryView
 from engine_ops.cli.printing import format_table, safe
 from engine_ops.history.block import Columns
 
-MAX_FAILURES: Final = 10_000
-"""Of so many failures, the newest, the reasons are read: they are not in the columns."""
 MAX_NAMED: Final = 5
 
 
@@ -32,35 +31,41 @@ def statistics(view: HistoryView, **filters: Any) -> dict[str, Any]:
     """
     columns = view.select(**filters).columns
     count = len(columns.timestamps)
+    failures, unknown, unknown_by_type = _reasons(view, filters)
     by_type = {}
     for code, name in enumerate(columns.type_names):
         rows = columns.types == code
         if rows.any():
-            by_type[name] = _summary(columns, rows)
-    whole = _summary(columns, np.ones(count, dtype=bool))
+            by_type[name] = _summary(columns, rows, unknown_by_type[name])
+    whole = _summary(columns, np.ones(count, dtype=bool), unknown.total())
     return {
         **whole,
         "startMs": int(columns.timestamps.min()) if count else None,
         "endMs": int(columns.timestamps.max()) if count else None,
         "byType": dict(sorted(by_type.items())),
-        "failures": dict(_failures(view, filters)),
+        "failures": dict(failures.most_common()),
+        "unknownReasons": dict(unknown.most_common()),
         "store": view.to_dict(),
     }
 
 
 def format_statistics(found: Mapping[str, Any], view: HistoryView) -> str:
     """Return the statistics as a table, and below it the state of the store in sentences."""
-    rows = [_row(name, summary) for name, summary in found["byType"].items()]
-    if len(rows) > 1:
-        rows.append(_row("all", found))
+    summaries = list(found["byType"].items())
+    if len(summaries) > 1:
+        summaries.append(("all", found))
+    columns = ["TYPE", "POINTS", "SUCCESS", "FAILED", "UNKNOWN", "AVG", "P50", "P95"]
+    if not found["unknown"]:
+        columns.remove("UNKNOWN")
     text = ""
-    if rows:
-        text = format_table(("TYPE", "POINTS", "SUCCESS", "FAILED", "AVG", "P50", "P95"), rows) + "\n"
+    if summaries:
+        cells = [_cells(name, summary) for name, summary in summaries]
+        text = format_table(columns, [[row[column] for column in columns] for row in cells]) + "\n"
     text += "".join(f"{safe(line)}\n" for line in _sentences(found, view))
     return text
 
 
-def _summary(columns: Columns, rows: Any) -> dict[str, Any]:
+def _summary(columns: Columns, rows: Any, unknown: int) -> dict[str, Any]:
     durations = columns.durations[rows]
     known = durations[np.isfinite(durations)]
     count, succeeded = len(durations), int(columns.successes[rows].sum())
@@ -68,7 +73,10 @@ def _summary(columns: Columns, rows: Any) -> dict[str, Any]:
     return {
         "count": count,
         "succeeded": succeeded,
-        "successRate": succeeded / count if count else None,
+        "failed": count - succeeded - unknown,
+        "unknown": unknown,
+        # Of those whose outcome is known.
+        "successRate": succeeded / (count - unknown) if count > unknown else None,
         "withDuration": len(known),
         "avgDurationMs": float(known.mean()) if len(known) else None,
         "p50DurationMs": p50,
@@ -76,25 +84,41 @@ def _summary(columns: Columns, rows: Any) -> dict[str, Any]:
     }
 
 
-def _failures(view: HistoryView, filters: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Count the reasons of failures, the most frequent first."""
-    reasons: collections.Counter[str] = collections.Counter()
-    for point in view.newest_failures(MAX_FAILURES, **filters):
-        outcome = point.metadata.get("outcome")
-        reason = (outcome.get("reason") or outcome.get("state")) if isinstance(outcome, Mapping) else None
-        reasons[str(reason or "unknown")] += 1
-    return reasons.most_common()
+_Counts = collections.Counter[str]
 
 
-def _row(name: str, summary: Mapping[str, Any]) -> tuple[str, ...]:
-    durations = [summary[key] for key in ("avgDurationMs", "p50DurationMs", "p95DurationMs")]
-    return (
-        name,
-        f"{summary['count']:,}",
-        f"{summary['successRate']:.1%}",
-        f"{summary['count'] - summary['succeeded']:,}",
-        *("" if duration is None else format_duration(duration) for duration in durations),
-    )
+def _reasons(view: HistoryView, filters: Mapping[str, Any]) -> tuple[_Counts, _Counts, _Counts]:
+    """Count why points failed, why outcomes are unknown, and the unknown ones by type; no columns hold these."""
+    failures, unknown, unknown_by_type = _Counts(), _Counts(), _Counts()
+    for point in view.failures(**filters):
+        outcome = outcome_of(point)
+        reason = str(outcome.get("reason") or "no reason given")
+        if outcome.get("state") == UNKNOWN:
+            unknown[reason] += 1
+            unknown_by_type[point.request_type] += 1
+        else:
+            failures[reason] += 1
+    return failures, unknown, unknown_by_type
+
+
+def _cells(name: str, summary: Mapping[str, Any]) -> dict[str, str]:
+    cells = {
+        "TYPE": name,
+        "POINTS": f"{summary['count']:,}",
+        "SUCCESS": format_share(summary["successRate"]),
+        "FAILED": f"{summary['failed']:,}",
+        "UNKNOWN": f"{summary['unknown']:,}",
+    }
+    for column, key in (("AVG", "avgDurationMs"), ("P50", "p50DurationMs"), ("P95", "p95DurationMs")):
+        duration = summary[key]
+        cells[column] = "" if duration is None else format_duration(duration)
+    return cells
+
+
+def _named(reasons: Mapping[str, int]) -> str:
+    named = [f"{reason} ({number:,})" for reason, number in list(reasons.items())[:MAX_NAMED]]
+    more = len(reasons) - MAX_NAMED
+    return ", ".join(named) + (f" and {_counted(more, 'more reason')}" if more > 0 else "")
 
 
 def _sentences(found: Mapping[str, Any], view: HistoryView) -> Iterator[str]:
@@ -104,11 +128,11 @@ def _sentences(found: Mapping[str, Any], view: HistoryView) -> Iterator[str]:
     else:
         yield "no points"
     if found["failures"]:
-        named = [f"{reason} ({number:,})" for reason, number in list(found["failures"].items())[:MAX_NAMED]]
-        more = len(found["failures"]) - MAX_NAMED
-        yield f"failures: {', '.join(named)}{f' and {more} more reasons' if more > 0 else ''}"
-    flushed = "" if view.flushed_ms is None else f", written up to {moment(view.flushed_ms)}"
-    yield f"{view.where}: {_counted(view.segments, 'segment')}, {_size(view.stored_bytes)}{flushed}"
+        yield f"failures: {_named(found['failures'])}"
+    if found["unknownReasons"]:
+        yield f"outcome unknown: {_named(found['unknownReasons'])}"
+    written = "" if view.written_ms is None else f", last written {moment(view.written_ms)}"
+    yield f"{view.where}: {_counted(view.segments, 'segment')}, {_size(view.stored_bytes)}{written}"
     yield f"{_counted(view.open_points, 'point')} waiting for an outcome"
     for name, why in view.damaged.items():
         yield f"damaged: {name}: {why}"
@@ -119,6 +143,9 @@ def _sentences(found: Mapping[str, Any], view: HistoryView) -> Iterator[str]:
         yield f"missing: {_counted(len(view.missing), 'segment')} ({numbers})"
     if view.future:
         yield f"not read: {view.future}"
+    for condition in view.conditions:
+        if condition.get("status") == "False":
+            yield f"the operator says: {condition.get('reason')}: {condition.get('message')}"
 
 
 def moment(at_ms: float) -> str:

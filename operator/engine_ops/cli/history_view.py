@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +40,11 @@ class HistoryView:
         Of all blobs of closed and open points together.
     open_points
         How many wait for their outcome.
+    written_ms
+        When something of it was written last; None where the store does not tell.
     flushed_ms
-        Everything up to this moment was written; None where nobody said.
+        The watermark, which follows the last write by half a minute or more: every point made up to it was written, and
+        none is taken up again from a request's status. None where nobody said.
     damaged
         Name and fault of each blob that cannot be read.
     set_aside
@@ -49,6 +53,8 @@ class HistoryView:
         Sequence numbers of segments that should be there.
     future
         What a later version wrote; empty if there is nothing.
+    conditions
+        What the operator says of itself, with type, status, reason and message; empty for a directory.
     """
 
     where: str
@@ -56,11 +62,13 @@ class HistoryView:
     segments: int = 0
     stored_bytes: int = 0
     open_points: int = 0
+    written_ms: int | None = None
     flushed_ms: int | None = None
     damaged: dict[str, str] = dataclasses.field(default_factory=dict)
     set_aside: list[str] = dataclasses.field(default_factory=list)
     missing: list[int] = dataclasses.field(default_factory=list)
     future: str = ""
+    conditions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def is_there(self) -> bool:
@@ -71,14 +79,10 @@ class HistoryView:
         """Return points; the filters are those of `WorkloadCollector.select`."""
         return Selection.of(self.blocks, 0, **filters)
 
-    def newest_failures(self, limit: int, **filters: Any) -> Iterator[WorkloadDataPoint]:
-        """Yield the points that did not succeed, the newest blocks first; the filters are those of `select`."""
-        for block in reversed(self.blocks):
-            rows = _failed(block.columns(), **filters)[-limit:]
-            yield from block.points(rows)
-            limit -= len(rows)
-            if limit <= 0:
-                return
+    def failures(self, **filters: Any) -> Iterator[WorkloadDataPoint]:
+        """Yield the points without success; the filters are those of `select`."""
+        for block in self.blocks:
+            yield from block.points(_failed(block.columns(), **filters))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state of the store as JSON values."""
@@ -87,11 +91,13 @@ class HistoryView:
             "segments": self.segments,
             "storedBytes": self.stored_bytes,
             "openPoints": self.open_points,
+            "writtenMs": self.written_ms,
             "flushedMs": self.flushed_ms,
             "damaged": [{"name": name, "message": why} for name, why in self.damaged.items()],
             "setAside": self.set_aside,
             "missingSegments": self.missing,
             "futureFormat": self.future,
+            "conditions": self.conditions,
         }
 
 
@@ -107,16 +113,22 @@ def read_directory(directory: Path) -> HistoryView:
 
 
 async def read_cluster(connection: Connection, namespace: str) -> HistoryView:
-    """Read the history of a cluster; only lists and reads ConfigMaps.
+    """Read the history of a cluster, and what its operator says of itself; only lists and reads ConfigMaps.
 
     Raises
     ------
     StoreError
         If that is refused or does not work.
     """
+    from engine_ops.kube.errors import ApiError, UnavailableError
     from engine_ops.kube.history_store import ConfigMapStore
+    from engine_ops.kube.operator_status import read_conditions
 
-    return await _read(ConfigMapStore(connection, namespace), f"namespace {namespace}")
+    view = await _read(ConfigMapStore(connection, namespace), f"namespace {namespace}")
+    # The history can be shown without.
+    with contextlib.suppress(ApiError, UnavailableError):
+        view.conditions = await read_conditions(connection, namespace)
+    return view
 
 
 async def _read(store: BlobStore, where: str) -> HistoryView:
@@ -137,6 +149,7 @@ async def _read(store: BlobStore, where: str) -> HistoryView:
         segments=len(parts),
         stored_bytes=sum(part.size_bytes for part in parts) + found.open_bytes,
         open_points=len(found.waiting),
+        written_ms=found.written_ms,
         flushed_ms=found.watermark or None,
         damaged={blob.name: why for blob, why in found.damaged},
         set_aside=list(found.set_aside),

@@ -132,10 +132,10 @@ class FileStore(BlobStore):
                 content = file.read() if contents and caption is not None else None
         except FileNotFoundError:
             return None
-        where = f"{status.st_size}-{status.st_mtime_ns}"
+        where, written_ms = f"{status.st_size}-{status.st_mtime_ns}", status.st_mtime_ns // 1_000_000
         if caption is None:
-            return Blob(name, where, None, {})
-        return Blob(name, f"{caption.token}-{where}", content, caption.labels, caption.sealed)
+            return Blob(name, where, None, {}, written_ms=written_ms)
+        return Blob(name, f"{caption.token}-{where}", content, caption.labels, caption.sealed, written_ms)
 
     def _check(self, name: str, version: str) -> None:
         blob = self._load(name, False)

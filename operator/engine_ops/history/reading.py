@@ -56,6 +56,8 @@ class Survey:
         The head's; without one those of the newest segment.
     future
         Name and format of a blob that a later version wrote; empty if there is none.
+    written_ms
+        When something of it was written last; None if the store does not tell.
     """
 
     segments: dict[int, Segment] = dataclasses.field(default_factory=dict)
@@ -70,6 +72,7 @@ class Survey:
     watermark: int = 0
     oldest: int = 1
     future: str = ""
+    written_ms: int | None = None
 
     @property
     def waiting(self) -> dict[bytes, OpenPoint]:
@@ -120,6 +123,7 @@ async def _look(store: BlobStore, known: Mapping[int, Segment], also: Iterable[s
             blob = await store.read(name)  # somebody may have taken its labels away
             if blob is not None:
                 blobs[name] = blob
+    result.written_ms = max((at for blob in blobs.values() if (at := blob.written_ms) is not None), default=None)
     head = blobs.get(names.HEAD)
     decoded = _decode(result, head, decode_segment)
     if head is not None and decoded is not None:

@@ -52,6 +52,8 @@ class Blob:
         What can be read of it without the content; see `engine_ops.history.log`.
     sealed
         Whether the store lets nobody change the content.
+    written_ms
+        When it was written last, by the store's clock (epoch milliseconds); None where the store does not tell.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Blob:
     content: bytes | None
     labels: Mapping[str, str]
     sealed: bool = False
+    written_ms: int | None = None
 
 
 class BlobStore(abc.ABC):

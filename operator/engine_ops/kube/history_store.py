@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -33,10 +34,15 @@ _LIST_TRIES = 3
 _T = TypeVar("_T")
 
 
+class _ManagedFields(msgspec.Struct):
+    time: datetime.datetime | None = None
+
+
 class _Metadata(msgspec.Struct, rename="camel"):
     name: str
     resource_version: str
     labels: dict[str, str] | None = None
+    managed_fields: list[_ManagedFields] | None = None
 
 
 class _ConfigMap(msgspec.Struct, rename="camel"):
@@ -187,12 +193,14 @@ def _body(name: str, content: bytes, labels: Mapping[str, str]) -> dict[str, Any
 
 
 def _blob(item: _ConfigMap) -> Blob:
+    times = [entry.time for entry in item.metadata.managed_fields or () if entry.time is not None]
     return Blob(
         name=item.metadata.name,
         version=item.metadata.resource_version,
         content=(item.binary_data or {}).get(KEY),
         labels=item.metadata.labels or {},
         sealed=bool(item.immutable),
+        written_ms=round(max(times).timestamp() * 1000) if times else None,
     )
 
 

@@ -33,7 +33,7 @@ class OperatorStatus:
 
     def __init__(self, connection: Connection, namespace: str) -> None:
         self._connection = connection
-        self._path = config_map_path(namespace, STATUS_NAME)
+        self._namespace = namespace
         self._written: list[dict[str, Any]] | None = None
 
     async def write(self, conditions: Sequence[Mapping[str, str]]) -> None:
@@ -45,7 +45,7 @@ class OperatorStatus:
             As `Connection.request` does.
         """
         if self._written is None:
-            self._written = await self._read()
+            self._written = await read_conditions(self._connection, self._namespace)
         if [_essence(condition) for condition in self._written] == [_essence(condition) for condition in conditions]:
             return
         before = {condition.get("type"): condition for condition in self._written}
@@ -67,7 +67,7 @@ class OperatorStatus:
         }
         await self._connection.request(
             "PATCH",
-            self._path,
+            config_map_path(self._namespace, STATUS_NAME),
             body=msgspec.json.encode(body),
             content_type=APPLY_PATCH,
             accept=METADATA_ONLY,
@@ -75,19 +75,27 @@ class OperatorStatus:
         )
         self._written = dated
 
-    async def _read(self) -> list[dict[str, Any]]:
-        try:
-            found = await self._connection.get(self._path)
-            conditions = yaml.safe_load((found.get("data") or {}).get(CONDITIONS_KEY) or "[]")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return []
-        except yaml.YAMLError:
-            return []  # somebody edited it
-        if not isinstance(conditions, list):
-            return []
-        return [condition for condition in conditions if isinstance(condition, dict)]
+
+async def read_conditions(connection: Connection, namespace: str) -> list[dict[str, Any]]:
+    """Return the conditions of the operator of a namespace; none where it has written none that can be read.
+
+    Raises
+    ------
+    ApiError, UnavailableError
+        As `Connection.request` does.
+    """
+    try:
+        found = await connection.get(config_map_path(namespace, STATUS_NAME))
+        conditions = yaml.safe_load((found.get("data") or {}).get(CONDITIONS_KEY) or "[]")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return []
+    except yaml.YAMLError:
+        return []  # somebody edited it
+    if not isinstance(conditions, list):
+        return []
+    return [condition for condition in conditions if isinstance(condition, dict)]
 
 
 def _essence(condition: Mapping[str, Any]) -> tuple[Any, ...]:
