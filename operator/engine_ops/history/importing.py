@@ -100,16 +100,19 @@ def _newest(
     log: HistoryLog, points: Iterable[WorkloadDataPoint], room: int, result: Imported
 ) -> list[WorkloadDataPoint]:
     heap: list[tuple[int, int, WorkloadDataPoint]] = []
+    chosen: set[bytes | None] = set()
     for order, point in enumerate(points):
-        if _is_known(log, point):
+        key = point_key(point)
+        if _is_known(log, point) or (key is not None and key in chosen):
             result.known += 1
             continue
         # Of one time, what comes later counts as newer; no two orders are equal, so points are never compared.
         entry = (point.timestamp, order, point)
+        chosen.add(key)
         if len(heap) < room:
             heapq.heappush(heap, entry)
             continue
         result.no_room += 1
-        if room:
-            heapq.heappushpop(heap, entry)
+        _, _, left_out = heapq.heappushpop(heap, entry) if room else entry
+        chosen.discard(point_key(left_out))
     return [point for _, _, point in sorted(heap, key=lambda entry: entry[1])]
