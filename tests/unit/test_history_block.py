@@ -68,6 +68,19 @@ def test_the_estimate_is_near_the_length_of_the_segment() -> None:
     assert length / 2 < block.encoded_bytes_estimate < 3 * length
 
 
+@pytest.mark.parametrize(("field", "wrong"), [("timestamp", 1.5), ("duration", "long"), ("duration", None)])
+def test_a_point_that_was_changed_into_none_is_refused_whole(field: str, wrong: object) -> None:
+    block = Block()
+    block.append(point(1))
+    broken = point(2)
+    setattr(broken, field, wrong)
+    with pytest.raises((TypeError, ValueError)):
+        block.append(broken)
+    block.append(point(3))
+    assert list(block.points()) == [point(1), point(3)]
+    assert [len(column) for column in (block.columns().timestamps, block.columns().durations)] == [2, 2]
+
+
 def test_a_sealed_block_is_the_same_before_and_after_it_was_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "CHUNK_POINTS", 4)
     block = Block()

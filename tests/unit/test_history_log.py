@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,22 @@ def test_a_segment_is_split_at_its_bytes() -> None:
     assert names_of(loaded(store)) == expected
 
 
+def test_what_is_split_leaves_the_ring_too_while_the_store_refuses() -> None:
+    store = FaultyStore(MemoryStore(), lambda _, what: "refused" if what in ("create", "replace") else None)
+    store.stepping = False
+    log = loaded(store, capacity=100, segment_points=16, segment_bytes=2_000)
+    for index in range(600):
+        noise = [(index * n) ** 3 % 999_983 for n in range(40)]
+        log.record(keyed_point(f"{index:03}", noise=noise), log.stamp())
+        if index % 8 == 0:
+            with pytest.raises(StoreRefusedError):
+                run_sync(log.flush())
+        assert log.health.unflushed <= 100 + 2 * 16
+    store.fault = lambda *_: None
+    run_sync(log.flush())
+    assert names_of(loaded(store.inner, capacity=100)) == [f"{index:03}" for index in range(500, 600)]
+
+
 def test_points_without_a_key_are_never_taken_for_each_other() -> None:
     """Three equal ones stay three, also when the answer to the write that brought them is lost."""
     inner = MemoryStore()
@@ -161,6 +178,21 @@ def test_a_closed_point_that_left_the_ring_is_not_open_again() -> None:
     assert not log.collector.knows(key("a"))
 
 
+def test_a_point_that_is_closed_while_the_open_ones_are_written_is_not_open_again() -> None:
+    store = FaultyStore(MemoryStore())
+    log = new_log(store, capacity=8)
+    drive(log.load())
+    log.open(open_point("a", log.stamp()))
+    flushing = log.flush()
+    flushing.send(None)  # type: ignore[attr-defined]  # the blob of open points is on its way
+    log.close(key("a"), keyed_point("a"))
+    drive(flushing)
+    for index in range(20):
+        record(log, f"p-{index}")
+        drive(log.flush())
+        assert stored_names(store.inner, capacity=8)[1] == []
+
+
 def test_a_closed_point_does_not_wait_for_its_outcome(tmp_path: Path) -> None:
     log = loaded(FileStore(tmp_path), segment_points=3)
     names = [f"w-{index}" for index in range(5)]
@@ -194,7 +226,7 @@ def test_the_oldest_open_points_are_pushed_out_as_unknown() -> None:
 
 def test_a_changed_state_is_written_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("engine_ops.history.writing.time.monotonic", lambda: now)
+    monkeypatch.setattr("engine_ops.history.open_blob.time.monotonic", lambda: now)
     store = MemoryStore()
     log = loaded(store)
     log.open(open_point("a", log.stamp()))
@@ -235,6 +267,28 @@ def test_a_refused_point_holds_nothing_up() -> None:
         log.open(open_point("b", log.stamp(), bad=object()))
     assert log.health.unflushed == 0
     assert not log.dirty
+
+
+def test_the_watermark_passes_the_stamps_of_refused_points() -> None:
+    clock = Clock()
+    log = loaded(MemoryStore(), clock=clock)
+    broken = keyed_point("c")
+    broken.duration = "long"  # type: ignore[assignment]
+    refused: list[Callable[[int], object]] = [
+        lambda stamp: log.record(keyed_point("a", bad=object()), stamp),
+        lambda stamp: log.open(open_point("b", stamp, bad=object())),
+        lambda stamp: log.open(OpenPoint(plain_point("x"), stamp, 2)),
+        lambda stamp: log.record(broken, stamp),
+    ]
+    for refuse in refused:
+        stamp = log.stamp()
+        with pytest.raises(ValueError, match=r"bad|uid|long"):
+            refuse(stamp)
+        clock.now_ms += 100_000
+        record(log, f"p-{stamp}")
+        run_sync(log.flush())
+        assert log.health.watermark > stamp
+    assert len(names_of(log)) == len(refused)
 
 
 def test_recorded_before_the_load_is_kept_once() -> None:
@@ -322,6 +376,14 @@ def test_an_import_takes_the_newest_that_fit() -> None:
     again = run_sync(import_points(store, points, capacity=4))
     assert (again.added, again.known, again.no_room) == (0, 4, 2)
     assert stored_names(store)[2] == record_log.health.watermark
+
+
+def test_a_point_that_comes_twice_takes_the_room_of_one() -> None:
+    store = MemoryStore()
+    points = [keyed_point(f"p-{index}", index) for index in (5, 9, 9, 7, 1, 7, 1)]
+    result = run_sync(import_points(store, points, capacity=3))
+    assert stored_names(store)[0] == ["p-5", "p-7", "p-9"]
+    assert (result.added, result.known, result.no_room) == (3, 2, 2)
 
 
 def test_names() -> None:

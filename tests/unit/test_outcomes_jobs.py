@@ -9,7 +9,7 @@ import math
 import pytest
 from outcomes_cluster import APP, DAY_MS, GIB, HOUR_MS, MINUTE_MS, Cluster, Operator
 
-from engine_ops.history import writing
+from engine_ops.history import open_blob
 from engine_ops.history.outcomes.collector import OutcomeCollector
 from engine_ops.history.outcomes.observation import Observation
 from engine_ops.history.outcomes.records import ContainerSpec, Owner
@@ -345,7 +345,7 @@ def test_many_containers_are_bounded_and_the_rest_counted(cluster: Cluster, oper
 
 
 def test_a_restart_of_the_operator_changes_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "TOUCH_SECONDS", 0)  # it is a minute of real time
+    monkeypatch.setattr(open_blob, "TOUCH_SECONDS", 0)  # it is a minute of real time
     steady, shaken = Operator(cluster), Operator(cluster)
     for operator in (steady, shaken):
         operator.ask("Job", "train", run=1)

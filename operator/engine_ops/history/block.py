@@ -128,9 +128,11 @@ class Block:
     def _add(self, point: WorkloadDataPoint, kind: str, packed: bytes, key: bytes | None) -> None:
         namespace = point.metadata.get("namespace")
         namespace = namespace[:MAX_STRING] if isinstance(namespace, str) else ""
+        # Somebody may have changed the point since it was made: either all columns grow or none does.
+        duration, success = float(point.duration), bool(point.success)
         self.timestamps.append(point.timestamp)
-        self.durations.append(point.duration)
-        self.successes.append(point.success)
+        self.durations.append(duration)
+        self.successes.append(success)
         self.types.append(self.type_codes.setdefault(kind, len(self.type_codes)))
         self.namespaces.append(self.namespace_codes.setdefault(namespace, len(self.namespace_codes)))
         self._keys += key or _NO_KEY

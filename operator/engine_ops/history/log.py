@@ -293,7 +293,7 @@ class HistoryLog:
             return False
         try:
             self._collector.record(point)
-        except ValueError:
+        except Exception:
             self.stamps.release(stamp)
             raise
         self._recorded(next(self._numbers) if key is None else key, stamp)
@@ -305,10 +305,14 @@ class HistoryLog:
         Raises
         ------
         ValueError
-            If it has no identity.
+            If it has no identity, or holds something that is no JSON value; its stamp holds nothing up.
         """
-        key = opened.key
-        pack(opened.point, CutCounts())  # what cannot be written is refused now
+        try:
+            key = opened.key
+            pack(opened.point, CutCounts())  # what cannot be written is refused now
+        except Exception:
+            self.stamps.release(opened.stamp)
+            raise
         if self._is_old(key, opened.stamp):
             self.stamps.release(opened.stamp)
             return False
@@ -323,7 +327,7 @@ class HistoryLog:
     def touch(self, key: bytes) -> None:
         """Take note that the state of an open point changed. It is written with a later flush."""
         if key in self._open:
-            self._writer.touched = True
+            self._writer.touched()
 
     def close(self, key: bytes, point: WorkloadDataPoint) -> bool:
         """Turn an open point into a closed one; False if it is not open.

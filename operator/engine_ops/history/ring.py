@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from engine_ops.history.block import Block
 from engine_ops.history.collector import WorkloadCollector
@@ -31,3 +32,7 @@ class LogCollector(WorkloadCollector):
         self._sealed_points = sum(map(len, blocks))
         self._keys = keys
         self.head = head
+
+    def split(self, block: Block, parts: Sequence[Block]) -> None:
+        """Put blocks that hold the points of a sealed one, in their order, in its place."""
+        self._sealed = deque(chain.from_iterable(parts if each is block else (each,) for each in self._sealed))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
 from engine_ops.history import names
 from engine_ops.history.block import Block
-from engine_ops.history.codec import FORMAT, SegmentHeader, encode_segment
+from engine_ops.history.codec import SegmentHeader, encode_segment
 from engine_ops.history.health import Damage
 from engine_ops.history.merging import merge, restorable
-from engine_ops.history.open_points import OpenPoint, encode_open_points
+from engine_ops.history.open_blob import OpenBlob, put
+from engine_ops.history.open_points import OpenPoint
 from engine_ops.history.reading import Segment, Survey, survey
 from engine_ops.history.ring import LogCollector
 from engine_ops.history.setting_aside import set_aside
@@ -24,10 +24,6 @@ logger = logging.getLogger(__name__)
 
 OPEN_BYTES = 512 * 1024
 """Of the blob of open points; the oldest are pushed out beyond it."""
-TOUCH_SECONDS = 60.0
-"""Changed states of open points are written at most so often, unless there is a new open point."""
-MAX_STALE = 64
-"""So many closed points may still be among the open ones in the store; reading leaves them out."""
 
 
 class LogWriter:
@@ -73,7 +69,6 @@ class LogWriter:
         self.missing: tuple[int, ...] = ()
         self.future = ""
         self.dropped_unflushed = 0
-        self.touched = False
         self._blocked: str = ""
         self._oldest = 1
         self._next_sequence = 1
@@ -84,19 +79,16 @@ class LogWriter:
         self._head_version: str | None = None
         self._head_bytes = 0
         self._head_dirty = False
-        self._open_version: str | None = None
-        self._open_bytes = 0
-        self._open_dirty = False
-        self._open_written_at = time.monotonic()
-        # Open points in the stored blob that are closed in memory: they stay there until the head has them.
-        self._closing: dict[bytes, OpenPoint] = {}
-        self._stored_open: set[bytes] = set()
-        self._stale = 0
+        self._open_blob = OpenBlob(store, open_points, stamps, writer)
 
     @property
     def stored_bytes(self) -> int:
         """Of all blobs of the ring."""
-        return sum(segment.size_bytes for segment in self.segments.values()) + self._head_bytes + self._open_bytes
+        return (
+            sum(segment.size_bytes for segment in self.segments.values())
+            + self._head_bytes
+            + self._open_blob.size_bytes
+        )
 
     @property
     def wants_flush(self) -> bool:
@@ -112,12 +104,15 @@ class LogWriter:
 
     def opened(self) -> None:
         """Take note of a new open point."""
-        self._open_dirty = True
+        self._open_blob.dirty = True
+
+    def touched(self) -> None:
+        """Take note that the state of an open point changed."""
+        self._open_blob.touched = True
 
     def closed(self, key: bytes, opened: OpenPoint) -> None:
         """Take note that an open point was closed; it is in the collector."""
-        if key in self._stored_open:
-            self._closing[key] = opened
+        self._open_blob.closed(key, opened)
 
     async def read(self, *, read_only: bool = False) -> None:
         """Read the store and put what we hold on top of it."""
@@ -168,25 +163,8 @@ class LogWriter:
         # A head whose points are in segments claims too little and is written again, though nothing would be lost.
         outdated = self._next_sequence > found.head.header.sequence if found.head is not None else bool(self.segments)
         self._head_dirty = bool(merged.unsaved or full or outdated)
-        self._merge_open(found, is_stale)
+        self._open_blob.found(found, self._collector.knows, is_stale)
         self._evict()
-
-    def _merge_open(self, found: Survey, is_stale: Callable[[bytes], bool]) -> None:
-        self._open_version, self._open_bytes = found.open_version, found.open_bytes
-        self._stored_open = set(found.open_points)
-        self._closing = {key: one for key, one in self._closing.items() if key in self._stored_open}
-        for key in [*self._open]:
-            if self._collector.knows(key) or (key not in self._stored_open and is_stale(key)):
-                del self._open[key]
-                self._stamps.forget([key])
-            elif key not in self._stored_open:
-                self._open_dirty = True
-        for key, opened in found.open_points.items():
-            if self._collector.knows(key):
-                self._stale += 1
-            else:
-                self._open.setdefault(key, opened)
-        self._stamps.forget([key for key in self._stamps.unflushed if key in self._open and key in self._stored_open])
 
     async def write(self) -> None:
         """Write what is to be written.
@@ -222,8 +200,10 @@ class LogWriter:
             header = self._header(block, self._stamps.watermark, self._oldest)
             content = encode_segment(block, header)
             if len(content) > self._segment_bytes and len(block) > 1:
+                halves = _halves(block)
                 self._waiting.popleft()
-                self._waiting.extendleft(reversed(_halves(block)))
+                self._waiting.extendleft(reversed(halves))
+                self._collector.split(block, halves)  # one that leaves the ring is looked for among the waiting
                 continue
             version = await self._create_segment(header, content)
             if self._waiting and self._waiting[0] is block:  # else it left the ring meanwhile
@@ -254,46 +234,34 @@ class LogWriter:
             if len(content) <= self._segment_bytes or len(head) <= 1:
                 break
             self._seal()
-        closing = tuple(self._closing)
+        closing = self._open_blob.closing
         self._head_dirty = False
         try:
             labels = names.segment_labels("head", header)
-            self._head_version = await self._put(names.HEAD, content, labels, self._head_version)
+            self._head_version = await put(self._store, names.HEAD, content, labels, self._head_version)
         except BaseException:
             self._head_dirty = True
             raise
         self._head_bytes, self._oldest = len(content), oldest
         self._stamps.watermark = header.watermark
         self._stamps.forget(covered)
-        for key in closing:
-            self._closing.pop(key, None)
-        self._stale += len(closing)
+        self._open_blob.settled(closing)
 
     async def _write_open(self) -> None:
         if not self._wants_open():
             return
-        if self._open_version is None and not self._open:
-            self._open_dirty = self.touched = False
+        blob = self._open_blob
+        if blob.version is None and not self._open:
+            blob.dirty = blob.touched = False
             return
         while True:
-            points = {**self._closing, **self._open}
-            content = encode_open_points(points.values(), self._writer)
+            content, points = blob.content()
             if len(content) <= self._open_bytes_limit or not self._open:
                 break
             for _ in range(1 + len(self._open) // 10):
                 self._push_out()
             await self._write_head()  # what was pushed out leaves the open points only when it is there
-        opened = list(self._open)
-        self._open_dirty = self.touched = False
-        labels = {names.WHAT: "open", names.FORMAT_LABEL: str(FORMAT), names.COUNT: str(len(points))}
-        try:
-            self._open_version = await self._put(names.OPEN, content, labels, self._open_version)
-        except BaseException:
-            self._open_dirty = True
-            raise
-        self._open_bytes, self._open_written_at, self._stale = len(content), time.monotonic(), 0
-        self._stored_open = set(points)
-        self._stamps.forget([key for key in opened if key in points])
+        await blob.write(content, points)
 
     async def _delete_dropped(self) -> None:
         self._to_delete += [names.segment_name(one) for one in sorted(self.segments) if one < self._oldest]
@@ -301,11 +269,6 @@ class LogWriter:
         while self._to_delete:
             await self._store.delete(self._to_delete[-1])
             self._to_delete.pop()
-
-    async def _put(self, name: str, content: bytes, labels: dict[str, str], version: str | None) -> str:
-        if version is None:
-            return await self._store.create(name, content, labels)
-        return await self._store.replace(name, content, labels, version)
 
     def _header(self, block: Block, watermark: int, oldest: int) -> SegmentHeader:
         return SegmentHeader(
@@ -319,11 +282,7 @@ class LogWriter:
         )
 
     def _wants_open(self) -> bool:
-        if self._open_dirty or self._stale >= MAX_STALE:
-            return True
-        # An open point whose closed one left the ring would come back to life.
-        leaves = self._stale > 0 and any(sequence < self._oldest for sequence in self.segments)
-        return leaves or (self.touched and time.monotonic() - self._open_written_at >= TOUCH_SECONDS)
+        return self._open_blob.wants_write(leaving=any(sequence < self._oldest for sequence in self.segments))
 
     def _next_oldest(self, head_points: int) -> int:
         points = head_points + sum(len(segment.block) for segment in self.segments.values())
