@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine_ops.history.block import Block, Columns
-from engine_ops.history.statistics import column_statistics
 from engine_ops.ml.data_point import WorkloadDataPoint
+from engine_ops.ml.statistics import statistics
 
 Rows = npt.NDArray[np.intp]
 
@@ -82,7 +82,7 @@ class Selection:
 
     def statistics(self) -> dict[str, Any]:
         """Return what `WorkloadDataset.get_statistics` returns of the same points."""
-        return column_statistics(self.columns)
+        return statistics(self.columns)
 
 
 def _matching(
