@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import logging
 import os
 import random
 import threading
@@ -17,6 +18,8 @@ from request_objects import SMALL, RequestObjects
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.client import ApiClient, ApiError
+
+logger = logging.getLogger(__name__)
 
 KILLS = int(os.environ.get("ENGINE_OPS_KILLS", "50"))
 LAST_SECONDS = 90.0
@@ -131,6 +134,7 @@ def test_kill_9_at_random_instants_loses_no_point_and_doubles_none(
         start_operator(*quick)
         points = history.wait(lambda found: complete(load, found), LAST_SECONDS)
     counts = collections.Counter(key_of(point) for point in points)
+    logger.info("%d kills, %d finished solves seen, %d points", KILLS, len(load.finished), len(points))
     assert not [key for key, count in counts.items() if count != 1]
     assert set(counts) >= load.finished
     assert len(load.finished) > KILLS
