@@ -112,7 +112,6 @@ def test_every_missing_right_is_named_and_the_manifests_have_them_all(
             "Deployment": "deployments.apps",
             "StatefulSet": "statefulsets.apps",
             "DaemonSet": "daemonsets.apps",
-            "CronJob": "cronjobs.batch",
         }.items():
             calls[f"get {resource} in namespace {namespace}"] = lambda kind=kind: source.workload(kind, namespace, "a")  # type: ignore[misc]
         refused = {}
@@ -126,7 +125,7 @@ def test_every_missing_right_is_named_and_the_manifests_have_them_all(
     async def check() -> None:
         async with reading(kubeconfig, observe_selector="a=b") as source:
             refused = await everything(source)
-            assert len(refused) == 8
+            assert len(refused) == 7
             for right, message in refused.items():
                 assert message.startswith(f"the operator may not {right}: "), message
             grant([*rules_of("rbac_outcomes.yaml"), *rules_of("rbac_observe.yaml")])
@@ -153,7 +152,6 @@ def test_no_rule_of_the_manifests_is_superfluous() -> None:
         ("watch", "batch", "jobs"),
         ("list", "", "pods"),
         *(("get", "apps", resource) for resource in ("deployments", "statefulsets", "daemonsets")),
-        ("get", "batch", "cronjobs"),
         ("list", "metrics.k8s.io", "pods"),
         ("list", "", "namespaces"),
         ("watch", "", "namespaces"),

@@ -25,7 +25,6 @@ _WORKLOADS: Final = {
     "Deployment": ("apps", "deployments"),
     "StatefulSet": ("apps", "statefulsets"),
     "DaemonSet": ("apps", "daemonsets"),
-    "CronJob": ("batch", "cronjobs"),
 }
 ReadT = TypeVar("ReadT")
 
@@ -133,7 +132,7 @@ class KubeOutcomeSource:
         raise AssertionError("every attempt returns or raises")
 
     async def workload(self, kind: str, namespace: str, name: str) -> WorkloadRecord | None:
-        """Return a Deployment, StatefulSet, DaemonSet or CronJob as it is now, or None if it is not there.
+        """Return a Deployment, StatefulSet or DaemonSet as it is now, or None if it is not there.
 
         Raises
         ------

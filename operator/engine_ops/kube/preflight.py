@@ -57,7 +57,6 @@ NEEDED_FOR_OUTCOMES = (
     *(Right(verb, "batch", "jobs") for verb in ("list", "watch")),
     Right("list", "", "pods"),
     *(Right("get", "apps", resource) for resource in ("deployments", "statefulsets", "daemonsets")),
-    Right("get", "batch", "cronjobs"),
     Right("list", "metrics.k8s.io", "pods"),
 )
 """For spec.workloadRef and workloadSelector. Not checked at the start: without them outcomes stay unknown."""

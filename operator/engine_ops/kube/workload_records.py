@@ -136,14 +136,9 @@ class _Job(msgspec.Struct, gc=False):
     status: _JobStatus | None = None
 
 
-class _JobTemplate(msgspec.Struct, gc=False):
-    spec: _JobSpec | None = None
-
-
 class _WorkloadSpec(msgspec.Struct, rename="camel", gc=False):
     replicas: int | None = None
     template: _Template | None = None
-    job_template: _JobTemplate | None = None
 
 
 class _WorkloadStatus(msgspec.Struct, rename="camel", gc=False):
@@ -239,12 +234,12 @@ def pod_page(body: bytes) -> tuple[list[PodRecord], str]:
 
 
 def workload_record(kind: str, raw: Buffer) -> WorkloadRecord:
-    """Return the record of a Deployment, StatefulSet, DaemonSet or CronJob.
+    """Return the record of a Deployment, StatefulSet or DaemonSet.
 
     Parameters
     ----------
     kind
-        Which of them. A DaemonSet's ``replicas`` are the nodes that it wants, a CronJob has none.
+        Which of them. A DaemonSet's ``replicas`` are the nodes that it wants.
     raw
         Its JSON.
 
@@ -255,21 +250,17 @@ def workload_record(kind: str, raw: Buffer) -> WorkloadRecord:
     """
     workload = _WORKLOAD.decode(raw)
     spec, status = workload.spec or _WorkloadSpec(), workload.status or _WorkloadStatus()
-    template = spec.template
     replicas, ready = spec.replicas, status.ready_replicas or 0
-    if kind == "CronJob":
-        job = spec.job_template.spec if spec.job_template else None
-        template = job.template if job else None
-    elif kind == "DaemonSet":
+    if kind == "DaemonSet":
         replicas, ready = status.desired_number_scheduled, status.number_ready or 0
     return WorkloadRecord(
         uid=workload.metadata.uid,
         kind=kind,
         namespace=workload.metadata.namespace,
         name=workload.metadata.name,
-        specs=_specs(template),
+        specs=_specs(spec.template),
         replicas=replicas,
-        ready=None if kind == "CronJob" else ready,
+        ready=ready,
     )
 
 

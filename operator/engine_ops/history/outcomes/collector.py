@@ -92,8 +92,6 @@ class OutcomeCollector:
     ----------
     trouble
         Why something could not be read in the last step; empty if all could.
-    closed_by_state
-        How many points were closed, by ``metadata.outcome.state``.
     """
 
     def __init__(
@@ -117,7 +115,6 @@ class OutcomeCollector:
         self._observed: Sequence[str] = ()
         self._wake = asyncio.Event()
         self.trouble = ""
-        self.closed_by_state: dict[str, int] = {}
 
     @property
     def left_out(self) -> int:
@@ -288,14 +285,12 @@ class OutcomeCollector:
         if self._observer is not None and run is not None:
             self._observer.name(run.uid)
         try:
-            done = self._log.close(followed.key, closed(followed.open_point.point, followed.seen, ending, now_ms))
+            self._log.close(followed.key, closed(followed.open_point.point, followed.seen, ending, now_ms))
         except ValueError:
             # A state that was edited by hand may hold anything; it must not stop the others, now and at each start.
             _LOG.warning("what was seen of %s %s/%s cannot be recorded", *followed.reference, exc_info=True)
             ending = unknown("Unreadable")
-            done = self._log.close(followed.key, closed(followed.open_point.point, Observation(), ending, now_ms))
-        if done:
-            self.closed_by_state[ending.state] = self.closed_by_state.get(ending.state, 0) + 1
+            self._log.close(followed.key, closed(followed.open_point.point, Observation(), ending, now_ms))
 
     async def _read(self, answer: Awaitable[_T]) -> _T | None:
         try:

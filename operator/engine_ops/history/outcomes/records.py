@@ -115,7 +115,7 @@ class JobRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkloadRecord:
-    """A Deployment, StatefulSet, DaemonSet or CronJob; ``replicas`` as asked for, ``ready`` as they are."""
+    """A Deployment, StatefulSet or DaemonSet; ``replicas`` as asked for, ``ready`` as they are."""
 
     uid: str
     kind: str

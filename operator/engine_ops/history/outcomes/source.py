@@ -25,7 +25,7 @@ class OutcomeSource(Protocol):
         """Return the pods of a namespace, finished ones too, in any order; with these labels only."""
 
     async def workload(self, kind: str, namespace: str, name: str) -> WorkloadRecord | None:
-        """Return a Deployment, StatefulSet, DaemonSet or CronJob, or None if it is not there."""
+        """Return a Deployment, StatefulSet or DaemonSet, or None if it is not there."""
 
     async def usage(self, namespace: str) -> Sequence[UsageSample] | None:
         """Return what the containers of a namespace use now; None where the cluster serves no metrics.k8s.io."""
