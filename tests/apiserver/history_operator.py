@@ -11,10 +11,10 @@ from operator_process import OperatorProcess
 
 from engine_ops.devcluster import DevCluster
 
-# Everything of the operator's own that asks for the time asks one of these. The offset is read anew each time, from a
-# page that the test writes.
+# Stamps and dates come from the functions that are replaced here, each time with the offset of a page that the test
+# writes. `datetime` is replaced where dates are made, and not where types are named: decoders compare those.
 _WRAPPER = """
-import datetime, mmap, os, struct, sys, time
+import datetime, mmap, os, struct, sys, time, types
 
 file = os.open(os.environ["TEST_CLOCK"], os.O_RDONLY)
 page = mmap.mmap(file, 8, access=mmap.ACCESS_READ)
@@ -25,14 +25,18 @@ time.time = lambda: time.time_ns() / 1e9
 class Shifted(datetime.datetime):
     @classmethod
     def now(cls, tz=None):
-        return cls.fromtimestamp(time.time(), tz)
+        return datetime.datetime.fromtimestamp(time.time(), tz)
 
-datetime.datetime = Shifted
-
-from engine_ops.controllers import operator
-operator.LEASE_NAME = os.environ["TEST_LEASE"]
+shifted = types.ModuleType("datetime")
+vars(shifted).update(vars(datetime), datetime=Shifted)
 
 from engine_ops.cli.main import main
+from engine_ops.controllers import operator
+
+operator.LEASE_NAME = os.environ["TEST_LEASE"]
+for name, module in list(sys.modules.items()):
+    if name.startswith("engine_ops.controllers.") and getattr(module, "datetime", None) is datetime:
+        module.datetime = shifted
 if __name__ == "__main__":
     main()
 """

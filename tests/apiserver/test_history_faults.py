@@ -272,6 +272,18 @@ def test_two_operators_at_once(keepers: Keepers, place: HistoryPlace, solves: So
     solves.wait_kept(besides=seeded)
 
 
+def test_an_operator_that_is_told_to_stop_writes_what_it_has(
+    keepers: Keepers, place: HistoryPlace, solves: Solves
+) -> None:
+    seeded = place.seed(10)
+    operator = keepers.start(NEVER)
+    solves.make_some("some", 5)
+    solves.wait_answered()
+    assert place.label(names.HEAD, names.COUNT) == "10"
+    assert operator.stop() == 0
+    assert len(solves.wait_kept(besides=seeded)) == len(seeded) + 5
+
+
 class Toucher:
     """A client that puts an annotation on the head again and again, as fast as it can.
 
