@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outcomes_cluster import APP, GIB, HOUR_MS, MINUTE_MS, Cluster, Operator
 
+from engine_ops.history.outcomes import collector
 from engine_ops.history.outcomes.joining import given_up
 from engine_ops.history.outcomes.looking import FreshSamples
 from engine_ops.history.outcomes.pods import PodIndex, selector_of, selector_text, workload_of
@@ -254,6 +256,37 @@ def test_the_loop_looks_when_it_is_woken(cluster: Cluster, operator: Operator) -
 
     asyncio.run(scenario())
     assert operator.only().success
+
+
+def test_a_defect_does_not_end_the_loop(
+    cluster: Cluster, operator: Operator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(collector, "SPACING_S", 0.01)
+    cluster.end_job(cluster.add_job("train"))
+    operator.ask("Job", "train")
+    jobs = cluster.jobs
+
+    async def defective(namespace: str) -> Sequence[JobRecord]:
+        monkeypatch.setattr(cluster, "jobs", jobs)
+        raise KeyError(namespace)
+
+    monkeypatch.setattr(cluster, "jobs", defective)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(operator.outcomes.run())
+        try:
+            async with asyncio.timeout(20):
+                while operator.log.open_points:
+                    assert not task.done()
+                    operator.outcomes.wake()
+                    await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert operator.only().success
+    assert "a defect; outcomes are looked at again" in caplog.text
 
 
 def test_a_sample_that_was_seen_before_is_not_new() -> None:

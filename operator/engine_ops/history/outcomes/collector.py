@@ -129,7 +129,11 @@ class OutcomeCollector:
         """Look again and again until cancelled: when a Job changed, when usage is to be sampled, and when woken."""
         while True:
             self._wake.clear()
-            await self.step()
+            try:
+                await self.step()
+            except Exception as error:  # noqa: BLE001 - whoever runs this writes the history too, which must go on
+                _LOG.exception("a defect; outcomes are looked at again")
+                self.trouble = f"a defect: {error!r}"
             await asyncio.sleep(SPACING_S)
             await self._rest()
 
