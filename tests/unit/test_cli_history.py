@@ -164,6 +164,12 @@ def test_statistics(store: Path, tmp_path: Path) -> None:
     assert json.loads(history("stats", "-o", "json", "--store", store, "--type", "x").stdout)["count"] == 0
 
 
+def test_a_failed_query_is_told_from_points(store: Path, tmp_path: Path) -> None:
+    answer = tmp_path / "answer.json"
+    answer.write_text('{"status":"error","errorType":"bad_data","error":"parse error"}')
+    assert "is no answer to a range query" in history("import", answer, "--store", store, code=2).stderr
+
+
 def test_an_outcome_that_nobody_saw_is_no_failure(store: Path, tmp_path: Path) -> None:
     name = {"workload": {"kind": "Job", "name": "lost"}}
     unseen = [

@@ -138,6 +138,8 @@ def _kind_of_object(text: str, first: str) -> str:
         value = json.loads(first)
     except ValueError:
         value = None
+    if isinstance(value, Mapping) and value.get("status") == "error":
+        return PROMETHEUS  # no points, but its reader says what is wrong
     if isinstance(value, Mapping) and ("timestamp" in value or not value.keys() & set(ARRAY_KEYS)):
         return JSONL
     return PROMETHEUS if _MATRIX.search(text) else JSON
