@@ -193,6 +193,22 @@ def test_a_point_that_is_closed_while_the_open_ones_are_written_is_not_open_agai
         assert stored_names(store.inner, capacity=8)[1] == []
 
 
+def test_a_closed_point_that_left_the_ring_unwritten_is_not_open_again() -> None:
+    store = FaultyStore(MemoryStore())
+    store.stepping = False
+    log = loaded(store, capacity=8)
+    log.open(open_point("a", log.stamp()))
+    run_sync(log.flush())
+    store.fault = lambda *_: "refused"
+    log.close(key("a"), keyed_point("a"))
+    record(log, *(f"p-{index}" for index in range(20)))
+    with pytest.raises(StoreRefusedError):
+        run_sync(log.flush())
+    store.fault = lambda *_: None
+    run_sync(log.flush())
+    assert stored_names(store.inner, capacity=8)[1] == []
+
+
 def test_a_closed_point_does_not_wait_for_its_outcome(tmp_path: Path) -> None:
     log = loaded(FileStore(tmp_path), segment_points=3)
     names = [f"w-{index}" for index in range(5)]

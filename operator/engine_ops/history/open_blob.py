@@ -44,6 +44,8 @@ class OpenBlob:
         # Points in the stored blob that are closed in memory, and not in the head yet.
         self._closing: dict[bytes, OpenPoint] = {}
         self._stored: set[bytes] = set()
+        # Of these, the closed ones that have left the ring: nothing else says that they are closed.
+        self._gone: set[bytes] = set()
         self._stale = 0
 
     @property
@@ -61,6 +63,13 @@ class OpenBlob:
         for key in keys:
             if self._closing.pop(key, None) is not None:
                 self._stale += 1
+
+    def dropped(self, keys: Iterable[bytes | None]) -> None:
+        """Take note that points left the ring: those that are among the open ones in the store must leave them too."""
+        for key in self._stored.intersection(keys):
+            self._closing.pop(key, None)
+            self._gone.add(key)
+            self.dirty = True
 
     def wants_write(self, *, leaving: bool) -> bool:
         """Whether it is to be written now; ``leaving`` says whether segments are about to be deleted."""
@@ -84,6 +93,8 @@ class OpenBlob:
         self.version, self.size_bytes = found.open_version, found.open_bytes
         self._stored = set(found.open_points)
         self._closing = {key: one for key, one in self._closing.items() if key in self._stored}
+        self._gone &= self._stored
+        self.dirty |= bool(self._gone)
         for key in [*self._open]:
             if is_closed(key) or (key not in self._stored and is_stale(key)):
                 del self._open[key]
@@ -92,7 +103,7 @@ class OpenBlob:
                 self.dirty = True
         self._stale = 0
         for key, opened in found.open_points.items():
-            if not is_closed(key):
+            if not is_closed(key) and key not in self._gone:
                 self._open.setdefault(key, opened)
             elif key not in self._closing:
                 self._stale += 1
@@ -113,6 +124,7 @@ class OpenBlob:
         """
         opened = [key for key in self._open if key in points]
         self.dirty = self.touched = False
+        self._stored |= points.keys()  # at once: one of them may be closed while this is on its way
         labels = {names.WHAT: "open", names.FORMAT_LABEL: str(FORMAT), names.COUNT: str(len(points))}
         try:
             self.version = await put(self._store, names.OPEN, content, labels, self.version)
@@ -121,8 +133,7 @@ class OpenBlob:
             raise
         self.size_bytes, self._written_at, self._stale = len(content), time.monotonic(), 0
         self._stored = set(points)
-        # What was closed while the blob was on its way is in it.
-        self._closing |= {key: one for key, one in points.items() if key not in self._open}
+        self._gone &= self._stored
         self._stamps.forget(opened)
 
 

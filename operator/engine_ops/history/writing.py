@@ -314,6 +314,7 @@ class LogWriter:
             count += 1
         for _ in range(count):
             block = collector.drop_oldest()
+            self._open_blob.dropped(block.keys())
             if self._waiting and self._waiting[0] is block:
                 self._waiting.popleft()
                 self._forget_dropped(block.keys())
