@@ -11,7 +11,7 @@ import pytest
 from history_faults import Clock, FaultyStore, drive, key, keyed_point, name_of, new_log, open_point, stored_names
 
 from engine_ops.cli.history_view import read_directory
-from engine_ops.history.driving import iterate_sync, run_sync
+from engine_ops.history.driving import run_sync
 from engine_ops.history.file_store import FileStore
 from engine_ops.history.importing import import_points
 from engine_ops.history.limits import InvalidPointError
@@ -413,12 +413,6 @@ def test_names() -> None:
 
 
 def test_driving() -> None:
-    async def three() -> Any:
-        for number in range(3):
-            yield number
-
-    assert list(iterate_sync(three())) == [0, 1, 2]
-
     async def waits() -> None:
         await asyncio.sleep(0)
 

@@ -123,11 +123,14 @@ class HistoryKeeper:
         if self._log.knows(key_of(target.uid, fact.generation, fact.run), fact.stamp):
             return
         point = point_of(fact, uid=target.uid, namespace=target.namespace, name=target.name)
-        if fact.awaits_outcome:
-            self._log.open(OpenPoint(point, fact.stamp, fact.timestamp + self._window_ms, {}))
-            self._opened()
-        else:
-            self._log.record(point, fact.stamp)
+        try:
+            if fact.awaits_outcome:
+                self._log.open(OpenPoint(point, fact.stamp, fact.timestamp + self._window_ms, {}))
+                self._opened()
+            else:
+                self._log.record(point, fact.stamp)
+        except ValueError as error:  # a status that somebody edited into something that no operator writes
+            logger.warning("%s: an answer is not recorded: %s", target, error)
 
 
 def _epoch_ms(moment: datetime.datetime) -> int:

@@ -114,17 +114,6 @@ def encode_segment(block: Block, header: SegmentHeader) -> bytes:
     return wrap(msgspec.msgpack.encode(body))
 
 
-def read_header(content: bytes) -> SegmentHeader:
-    """Return what a segment says of itself, once its checksum was found right.
-
-    Raises
-    ------
-    DamagedSegmentError, FutureFormatError
-        If it cannot be read.
-    """
-    return _body(content).header
-
-
 def decode_segment(content: bytes) -> tuple[SegmentHeader, Block]:
     """Return the header and the block, sealed, of a segment. Its chunks are decompressed when points are asked for.
 

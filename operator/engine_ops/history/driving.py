@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -38,16 +38,6 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("the coroutine waits for something: it needs an event loop")
 
 
-def iterate_sync(items: AsyncIterator[T]) -> Iterator[T]:
-    """Iterate over an asynchronous iterator that never waits for anything; see `run_sync`."""
-    while True:
-        try:
-            # `anext` returns an awaitable that is no coroutine for an asynchronous generator.
-            yield run_sync(_next(items))
-        except _EndError:
-            return
-
-
 async def pause(seconds: float) -> None:
     """Sleep, in an event loop or without one."""
     try:
@@ -56,14 +46,3 @@ async def pause(seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - there is no loop that it could hold
     else:
         await asyncio.sleep(seconds)
-
-
-class _EndError(Exception):
-    """An asynchronous iterator is over; StopAsyncIteration may not leave a coroutine."""
-
-
-async def _next(items: AsyncIterator[T]) -> T:
-    try:
-        return await anext(items)
-    except StopAsyncIteration:
-        raise _EndError from None

@@ -360,7 +360,12 @@ class HistoryLog:
         key = oldest_first(self._open)[0]
         opened = self._open[key]
         self._pushed_out += 1
-        self.close(key, self._close_pushed_out(opened))
+        try:
+            closed = self._close_pushed_out(opened)
+        except Exception:
+            logger.exception("What was seen of a point that is pushed out cannot be used.")
+            closed = close_as_unknown(opened, self._clock(), "PushedOut")
+        self.close(key, closed)
 
     def _holds(self, key: bytes) -> bool:
         return self._collector.knows(key) or key in self._open

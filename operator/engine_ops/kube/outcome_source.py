@@ -107,8 +107,8 @@ class KubeOutcomeSource:
         gone = watch.departures.claim(lambda record: record.namespace == namespace)
         return [*gone, *self._grouped(watch).get(namespace, ())]
 
-    async def pods(self, namespace: str, labels: Mapping[str, str] | None = None) -> Sequence[PodRecord]:
-        """Return the pods of a namespace as they are now, finished ones too; with these labels only.
+    async def pods(self, namespace: str) -> Sequence[PodRecord]:
+        """Return the pods of a namespace as they are now, finished ones too.
 
         This is a consistent read, not one with ``resourceVersion=0``: who asks has just seen a Job finish, and an
         older state of its pods would hide how they ended. Since Kubernetes 1.31 it comes from the API server's cache.
@@ -120,8 +120,6 @@ class KubeOutcomeSource:
         """
         path = f"/api/v1/namespaces/{_quoted(namespace)}/pods"
         params = {"limit": str(PAGE_SIZE)}
-        if labels:
-            params["labelSelector"] = ",".join(f"{label}={value}" for label, value in sorted(labels.items()))
         for attempt in range(_LIST_ATTEMPTS):
             try:
                 return await self._reading(self._pod_pages(path, params), "list pods", namespace)

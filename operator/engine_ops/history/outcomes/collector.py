@@ -23,7 +23,7 @@ from engine_ops.history.outcomes.following import (
 )
 from engine_ops.history.outcomes.jobs import JobIndex
 from engine_ops.history.outcomes.joining import Ending, OpenPoint, closed, unknown
-from engine_ops.history.outcomes.looking import SERVICE_KINDS, FreshSamples, Look, Lookups
+from engine_ops.history.outcomes.looking import SERVICE_KINDS, FreshSamples, LaterError, Look, Lookups
 from engine_ops.history.outcomes.observation import Observation
 from engine_ops.history.outcomes.observer import Observer, ObserverLog
 from engine_ops.history.outcomes.pods import PodIndex
@@ -257,7 +257,8 @@ class OutcomeCollector:
             try:
                 record = await self._lookups.get(*followed.reference)
             except SourceError as error:
-                self.trouble = str(error)
+                if not isinstance(error, LaterError):
+                    self.trouble = str(error)
                 return None
             if record is not None and not seen.uid:
                 seen.uid = record.uid

@@ -63,6 +63,10 @@ class FreshSamples:
         self._seen = {name: self._seen[name] for name in namespaces if name in self._seen}
 
 
+class LaterError(SourceError):
+    """It was not asked for, as others came first: nothing is wrong."""
+
+
 class Lookups:
     """Asks for single workloads: each once a step, and few of them.
 
@@ -96,14 +100,16 @@ class Lookups:
 
         Raises
         ------
+        LaterError
+            If too many were asked for in this step.
         SourceError
-            If it cannot be read, or too many were asked for in this step.
+            If it cannot be read.
         """
         key = (kind, namespace, name)
         if key in self._answers:
             return self._answers[key]
         if not self._left:
-            raise SourceError(f"more than {LOOKUPS_A_STEP} workloads in one step; {kind} {name} waits for the next")
+            raise LaterError(f"more than {LOOKUPS_A_STEP} workloads in one step; {kind} {name} waits for the next")
         self._left -= 1
         self._asked_ms[key] = self._now_ms
         self._answers[key] = await self._source.workload(kind, namespace, name)

@@ -11,7 +11,7 @@ from engine_ops.history.open_points import OpenPoint
 from engine_ops.history.outcomes.following import PODS_WAIT_MS, run_ending
 from engine_ops.history.outcomes.jobs import JobIndex, run_of_job
 from engine_ops.history.outcomes.joining import OBSERVED_JOB, OBSERVED_USAGE, closed
-from engine_ops.history.outcomes.looking import Look, Lookups
+from engine_ops.history.outcomes.looking import LaterError, Look, Lookups
 from engine_ops.history.outcomes.observation import Observation
 from engine_ops.history.outcomes.pods import Workload
 from engine_ops.history.outcomes.records import JobRecord
@@ -234,6 +234,8 @@ class Observer:
             if uid is None:
                 try:
                     record = await self._lookups.get(workload.kind, namespace, workload.name)
+                except LaterError:
+                    continue
                 except SourceError as error:
                     trouble = str(error)
                     continue

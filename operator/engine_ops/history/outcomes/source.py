@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from engine_ops.history.outcomes.records import JobRecord, PodRecord, UsageSample, WorkloadRecord
@@ -21,8 +21,8 @@ class OutcomeSource(Protocol):
         A Job that finished and was deleted since the last call is returned once more, as it last was.
         """
 
-    async def pods(self, namespace: str, labels: Mapping[str, str] | None = None) -> Sequence[PodRecord]:
-        """Return the pods of a namespace, finished ones too, in any order; with these labels only."""
+    async def pods(self, namespace: str) -> Sequence[PodRecord]:
+        """Return the pods of a namespace, finished ones too, in any order."""
 
     async def workload(self, kind: str, namespace: str, name: str) -> WorkloadRecord | None:
         """Return a Deployment, StatefulSet or DaemonSet, or None if it is not there."""
