@@ -205,14 +205,13 @@ def test_a_page_says_how_to_ask_for_the_next() -> None:
         ("Deployment", {"replicas": 3}, {"readyReplicas": 2}, 3, 2),
         ("StatefulSet", {"replicas": 0}, {}, 0, 0),
         ("DaemonSet", {}, {"desiredNumberScheduled": 5, "numberReady": 4}, 5, 4),
-        ("CronJob", {}, {}, None, None),
     ],
 )
 def test_a_workload_has_its_pods_containers(
     kind: str, spec: dict[str, Any], status: dict[str, Any], replicas: int | None, ready: int | None
 ) -> None:
     template = {"template": {"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "1"}}}]}}}
-    spec |= {"jobTemplate": {"spec": template}} if kind == "CronJob" else template
+    spec |= template
     record = workload_record(kind, encoded(spec=spec, status=status))
     assert record.specs == (ContainerSpec("main", {"cpu": 1.0}),)
     assert (record.kind, record.uid, record.replicas, record.ready) == (kind, "u", replicas, ready)
