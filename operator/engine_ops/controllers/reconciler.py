@@ -161,7 +161,7 @@ class RequestReconciler:
                 attempt = Attempt(view.status, view.target.generation, 1, now)
                 status = statuses.stalled(attempt, Reason.INVALID_SPEC, message, now)
                 asked = Asked(type=str(view.spec.get("type", ""))[:MAX_TYPE])
-                self._start(entry, functools.partial(self._finish, entry, attempt, status, asked))
+                self._start(entry, functools.partial(self._reject, entry, attempt, status, asked))
             case Suspend():
                 attempt = Attempt(view.status, view.target.generation, view.status.get("run", 0), now)
                 status = statuses.suspended(attempt, now)
@@ -257,7 +257,7 @@ class RequestReconciler:
         attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
         spec, data, cluster = question.spec, question.data, None
         try:
-            await self._make_room(entry, question)
+            await self._make_room(entry.target, question.previous)
             if spec.cluster is not None:
                 cluster = await self._cluster_data.read(entry.target.namespace, spec, data)
                 if _answered_before(attempt, cluster.digest):
@@ -273,11 +273,17 @@ class RequestReconciler:
             return
         await self._run(entry, attempt, spec, task)
 
-    async def _make_room(self, entry: Entry, question: Question) -> None:
-        """Let no answer overwrite one that the history has neither written nor room for in the status."""
-        if self._history.has_room(entry.target, question.previous):
+    async def _make_room(self, target: Target, previous: Mapping[str, Any]) -> None:
+        """Let no answer overwrite one that the history has neither written nor room for in the status.
+
+        Raises
+        ------
+        WaitingError
+            If the history cannot be written now.
+        """
+        if self._history.has_room(target, previous):
             return
-        if not await self._history.settle(entry.target, question.previous):
+        if not await self._history.settle(target, previous):
             message = "the answers before this one cannot be written to the history; see ConfigMap engine-ops-status"
             raise WaitingError(Reason.HISTORY_UNAVAILABLE, message)
 
@@ -325,6 +331,14 @@ class RequestReconciler:
         await self._finish(entry, attempt, status, asked)
         if result_ref is None and attempt.previous.get("resultRef") is not None:
             await self._config_maps.delete_result(entry.target)
+
+    async def _reject(self, entry: Entry, attempt: Attempt, status: Status, asked: Asked) -> None:
+        try:
+            await self._make_room(entry.target, attempt.previous)
+        except WaitingError as error:
+            await self._wait(entry, attempt, error.reason, error.message)
+        else:
+            await self._finish(entry, attempt, status, asked)
 
     async def _stall(self, entry: Entry, attempt: Attempt, asked: Asked, reason: str, message: str) -> None:
         await self._finish(entry, attempt, statuses.stalled(attempt, reason, message, _now()), asked)
