@@ -13,7 +13,7 @@ import dataclasses
 import datetime
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
 from engine_ops.api import status as statuses
