@@ -7,13 +7,12 @@ Everything it knows about a request can be rebuilt from the object: an entry liv
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import dataclasses
 import datetime
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
 from engine_ops.api import status as statuses
@@ -24,6 +23,7 @@ from engine_ops.api.status import Attempt, Status
 from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
 from engine_ops.controllers.entries import Entry, Question
+from engine_ops.controllers.final_status import FinalStatus
 from engine_ops.controllers.progress import ProgressReporter
 from engine_ops.controllers.recording import History
 from engine_ops.controllers.solving import Answered, progress_of, run_task, solution_of, task_for
@@ -89,6 +89,7 @@ class RequestReconciler:
         self._cluster_data = cluster_data
         self._events = events
         self._history = history
+        self._final = FinalStatus(writer, requests, history)
         self._pool = pool
         self._entries: dict[str, Entry] = {}
         self._turns = asyncio.Semaphore(TURNS_PER_WORKER * workers)
@@ -257,7 +258,7 @@ class RequestReconciler:
         attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
         spec, data, cluster = question.spec, question.data, None
         try:
-            await self._make_room(entry.target, question.previous)
+            await self._final.make_room(entry.target, question.previous)
             if spec.cluster is not None:
                 cluster = await self._cluster_data.read(entry.target.namespace, spec, data)
                 if _answered_before(attempt, cluster.digest):
@@ -272,20 +273,6 @@ class RequestReconciler:
             await self._wait(entry, attempt, error.reason, error.message)
             return
         await self._run(entry, attempt, spec, task)
-
-    async def _make_room(self, target: Target, previous: Mapping[str, Any]) -> None:
-        """Let no answer overwrite one that the history has neither written nor room for in the status.
-
-        Raises
-        ------
-        WaitingError
-            If the history cannot be written now.
-        """
-        if self._history.has_room(target, previous):
-            return
-        if not await self._history.settle(target, previous):
-            message = "the answers before this one cannot be written to the history; see ConfigMap engine-ops-status"
-            raise WaitingError(Reason.HISTORY_UNAVAILABLE, message)
 
     def _look_later(self, entry: Entry, spec: OptimizationRequestSpec) -> None:
         """Look again after the interval: the answer still holds, and its status says when it was made."""
@@ -334,7 +321,7 @@ class RequestReconciler:
 
     async def _reject(self, entry: Entry, attempt: Attempt, status: Status, asked: Asked) -> None:
         try:
-            await self._make_room(entry.target, attempt.previous)
+            await self._final.make_room(entry.target, attempt.previous)
         except WaitingError as error:
             await self._wait(entry, attempt, error.reason, error.message)
         else:
@@ -345,11 +332,11 @@ class RequestReconciler:
 
     async def _finish(self, entry: Entry, attempt: Attempt, status: Status, asked: Asked | None) -> None:
         """Write the final status of this generation and run, and await its echo. What was asked goes to the history."""
-        written = await self._write_final(entry, attempt, status, asked)
+        written = await self._final.write(entry.target, attempt, status, asked)
         if written is Written.REFUSED:
             message = "the API server refused the answer; the operator's log has its reason"
             status = statuses.stalled(attempt, Reason.RESULT_TOO_LARGE, message, _now())
-            written = await self._write_final(entry, attempt, status, asked)
+            written = await self._final.write(entry.target, attempt, status, asked)
             if written is Written.REFUSED:
                 # No status fits into the object: an Event is the only place left where its owner may read why.
                 self._events.record(entry.target, "Warning", Reason.RESULT_TOO_LARGE, message)
@@ -359,32 +346,6 @@ class RequestReconciler:
         self._announce(entry.target, attempt, status)
         entry.retries, entry.crashes = 0, 0
         entry.answered_run = attempt.run
-
-    async def _write_final(self, entry: Entry, attempt: Attempt, status: Status, asked: Asked | None) -> Written:
-        if asked is None:
-            return await self._writer.write(entry.target, status)
-        self._history.sign(entry.target, attempt, status, asked)
-        written = await self._writer.write(entry.target, status)
-        match written:
-            case Written.DONE:
-                self._history.landed(entry.target)
-            case Written.REFUSED:
-                self._history.missed(entry.target)
-            case Written.DROPPED:
-                await self._look_whether_it_landed(entry.target)
-        return written
-
-    async def _look_whether_it_landed(self, target: Target) -> None:
-        """Tell the history of a write that was dropped: an attempt whose response was lost may have landed before.
-
-        What cannot be read now is told by the watch.
-        """
-        with contextlib.suppress(ApiError, UnavailableError):
-            body = await self._requests.get(target)
-            if body is None:
-                self._history.missed(target)
-            else:
-                self._history.note(RequestView.of(body))
 
     async def _wait(self, entry: Entry, attempt: Attempt, reason: str, message: str) -> None:
         """Say what is awaited, once, and try again later."""
