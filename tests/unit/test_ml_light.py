@@ -11,9 +11,12 @@ HEAVY = ("kopf", "kubernetes", "sklearn", "pandas", "numpy", "aiohttp")
 
 MODULES = [
     "engine_ops.ml",
+    "engine_ops.ml.base_model",
     "engine_ops.ml.dataset",
     "engine_ops.ml.features",
     "engine_ops.ml.keys",
+    "engine_ops.ml.plugin_interface",
+    "engine_ops.ml.prediction",
     "engine_ops.ml.request_fields",
     "engine_ops.ml.statistics",
 ]
@@ -44,6 +47,14 @@ def test_features_need_no_numpy() -> None:
 def test_names_of_the_package() -> None:
     import engine_ops.ml
 
-    assert dir(engine_ops.ml) == ["WorkloadDataPoint", "WorkloadDataset"]
+    assert dir(engine_ops.ml) == [
+        "BaseMLModel",
+        "MLPluginInterface",
+        "PluginMetadata",
+        "PredictionResult",
+        "WorkloadDataPoint",
+        "WorkloadDataset",
+    ]
+    assert [getattr(engine_ops.ml, name).__name__ for name in dir(engine_ops.ml)] == dir(engine_ops.ml)
     with pytest.raises(AttributeError, match="no attribute 'Dataset'"):
         _ = engine_ops.ml.Dataset
