@@ -59,7 +59,7 @@ lock: $(READY)  ## Resolve the dependencies anew, with hashes (needs uv).
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	  --upgrade --output-file requirements.lock
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
-	  --extra devcluster --extra plot --extra parquet --extra pandas --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	  --extra devcluster --extra plot --extra parquet --extra pandas --extra ml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:  ## Remove the virtual environment and caches of tools.
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
