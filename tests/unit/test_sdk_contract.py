@@ -238,6 +238,15 @@ def test_answers_that_are_none(answer: Any, message: str) -> None:
         check_answer(answer)
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    answer = {"success": np.bool_(True), "result": {"a": np.arange(2)}, "confidence": np.float32(0.5)}
+    check_answer(answer)
+    with pytest.raises(AssertionError, match="no JSON"):
+        check_answer({**answer, "result": np.array([0.0, np.nan])})
+    with pytest.raises(AssertionError, match="0 to 1"):
+        check_answer({**answer, "confidence": np.float32(1.5)})
+
+
 def test_states() -> None:
     check_state({"trees": [{"left": np.arange(3), "depth": 2}], "name": "x", "nothing": None})
     for state, message in [

@@ -58,10 +58,11 @@ def check_answer(answer: Any) -> None:
     ------
     AssertionError
         If it is none of {``success`` true, ``result``, optionally ``confidence`` 0 to 1 and ``model_id``} and
-        {``success`` false, ``error``}, or no JSON; the message says where.
+        {``success`` false, ``error``}, or holds anything but JSON values, numpy's numbers and arrays of them; the
+        message says where.
     """
     _check(isinstance(answer, dict), f"optimize must return a dict, not {type(answer).__name__}")
-    _check_json(answer, "the answer")
+    answer = _check_json(answer, "the answer")
     _check(isinstance(answer.get("success"), bool), "answer['success'] must be True or False")
     if not answer["success"]:
         error = answer.get("error")
@@ -272,8 +273,15 @@ def _check(condition: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-def _check_json(value: Any, place: str) -> None:
+def _check_json(value: Any, place: str) -> Any:
+    """Return the value as JSON reads it back."""
     try:
-        json.dumps(value, allow_nan=False)
+        return json.loads(json.dumps(value, allow_nan=False, default=_plain))
     except (TypeError, ValueError) as error:
         raise AssertionError(f"{place} is no JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
