@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from engine_ops.engine.config import EngineConfig
     from engine_ops.engine.request import OptimizationMetrics, OptimizationRequest, OptimizationResult, SolvedBy
     from engine_ops.library import OptimizationEngine
+    from engine_ops.plugins.config import PluginConfig
+    from engine_ops.plugins.registry import plugin_registry
 
 __version__ = "0.1.0"
 
@@ -21,8 +23,10 @@ __all__ = [
     "OptimizationMetrics",
     "OptimizationRequest",
     "OptimizationResult",
+    "PluginConfig",
     "SolvedBy",
     "__version__",
+    "plugin_registry",
 ]
 
 _HOMES = {
@@ -31,7 +35,9 @@ _HOMES = {
     "OptimizationMetrics": "engine_ops.engine.request",
     "OptimizationRequest": "engine_ops.engine.request",
     "OptimizationResult": "engine_ops.engine.request",
+    "PluginConfig": "engine_ops.plugins.config",
     "SolvedBy": "engine_ops.engine.request",
+    "plugin_registry": "engine_ops.plugins.registry",
 }
 
 
