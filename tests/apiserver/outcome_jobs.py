@@ -11,7 +11,7 @@ from typing import Any
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.client import ApiError
-from engine_ops.history.outcomes.records import JobRecord
+from engine_ops.history.outcomes.records import JobRecord, PodRecord
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.outcome_source import KubeOutcomeSource
 
@@ -123,3 +123,9 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str) -> N
             return
         assert time.monotonic() < deadline, what
         await asyncio.sleep(0.05)
+
+
+async def pods_of(source: KubeOutcomeSource, namespace: str, job: str) -> list[PodRecord]:
+    """Return the pods of one Job."""
+    pods = await source.pods(namespace)
+    return [pod for pod in pods if pod.labels.get("batch.kubernetes.io/job-name") == job]

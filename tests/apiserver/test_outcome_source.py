@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from outcome_jobs import RESOURCES, WAIT_SECONDS, Jobs, finished, job_when, reading, run, until
+from outcome_jobs import RESOURCES, WAIT_SECONDS, Jobs, finished, job_when, pods_of, reading, run, until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.history.outcomes.records import JobRecord, Owner, PodRecord
@@ -62,8 +62,7 @@ def test_a_job_that_succeeds(jobs: Jobs) -> None:
             assert set(by_name) == {"main", "mesh"}  # the init container ended well
             assert (by_name["main"].exit_code, by_name["main"].reason) == (0, "Completed")
             assert pod.finished_ms == by_name["main"].finished_ms
-            assert await source.pods(jobs.namespace, {"batch.kubernetes.io/job-name": "train"}) == [pod]
-            assert await source.pods(jobs.namespace, {"batch.kubernetes.io/job-name": "other"}) == []
+            assert await pods_of(source, jobs.namespace, "train") == [pod]
 
     run(check)
 
@@ -103,14 +102,14 @@ def test_oom_kills(jobs: Jobs) -> None:
             jobs.create("again", outcome="OOMKilled", restart="OnFailure", backoffLimit=6)
             job = await job_when(source, jobs.namespace, "once", finished)
             assert job.succeeded is False
-            [pod] = await source.pods(jobs.namespace, {"batch.kubernetes.io/job-name": "once"})
+            [pod] = await pods_of(source, jobs.namespace, "once")
             [main] = pod.statuses
             assert (main.exit_code, main.reason, main.oom_killed, main.restarts) == (137, "OOMKilled", True, 0)
 
             found: list[PodRecord] = []
 
             async def restarted() -> bool:
-                found[:] = await source.pods(jobs.namespace, {"batch.kubernetes.io/job-name": "again"})
+                found[:] = await pods_of(source, jobs.namespace, "again")
                 return bool(found) and bool(found[0].statuses) and found[0].statuses[0].restarts >= 2
 
             await until(restarted, "the pod is not restarted")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from metrics_api import MetricsApi
-from outcome_jobs import Jobs, finished, job_when, reading, run, until
+from outcome_jobs import Jobs, finished, job_when, pods_of, reading, run, until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.history.outcomes.records import PodRecord, UsageSample
@@ -27,7 +27,7 @@ async def pod_of(source: KubeOutcomeSource, jobs: Jobs, job: str) -> PodRecord:
     found: list[PodRecord] = []
 
     async def runs() -> bool:
-        found[:] = await source.pods(jobs.namespace, {"batch.kubernetes.io/job-name": job})
+        found[:] = await pods_of(source, jobs.namespace, job)
         return bool(found) and found[0].phase == "Running"
 
     await until(runs, f"{job} does not run")
