@@ -30,6 +30,12 @@ def test_values_that_can_be_scored() -> None:
     assert scoring.scored_values(prediction) == {DURATION: 5000.0, SUCCESS: 0.5, CPU: 2.0}
 
 
+def test_a_prediction_of_scored_values_has_them() -> None:
+    values = {DURATION: 1.0, SUCCESS: 0.5, CPU: 2.0, resource_key("nvidia.com/gpu"): 0.0}
+    assert scoring.scored_values(scoring.nested(values)) == values
+    assert scoring.nested({}) == {}
+
+
 @pytest.mark.parametrize("value", [None, True, -1, math.inf, "5"])
 def test_what_no_outcome_can_be_is_not_scored(value: object) -> None:
     assert scoring.scored_values({"expected_duration": value, "recommended_resources": [1]}) == {}
@@ -65,6 +71,18 @@ def test_the_loss_is_a_distance(key: str, one: float, other: float, third: float
     assert scoring.loss(key, one, one) == 0
     assert scoring.loss(key, one, other) == scoring.loss(key, other, one) >= 0
     assert scoring.loss(key, one, third) <= scoring.loss(key, one, other) + scoring.loss(key, other, third) + 1e-9
+
+
+@given(SIZES, AMOUNTS)
+def test_an_amount_comes_back_from_its_logarithm(key: str, amount: float) -> None:
+    again = scoring.from_logarithm(key, scoring.to_logarithm(key, amount))
+    assert again == pytest.approx(amount, rel=1e-9) or (amount > 8e307 and again > 8e307)
+
+
+@given(SIZES, st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
+def test_amounts_rise_with_their_logarithms(key: str, one: float, other: float) -> None:
+    low, high = (scoring.from_logarithm(key, each) for each in sorted((one, other)))
+    assert 0 <= low <= high < math.inf
 
 
 def test_a_high_quantile_is_wrong_where_it_is_exceeded() -> None:

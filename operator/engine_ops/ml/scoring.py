@@ -63,6 +63,17 @@ def actual_values(point: WorkloadDataPoint) -> dict[str, float]:
     return {key: value for key, value in found.items() if value is not None and _possible(key, value)}
 
 
+def nested(values: Mapping[str, float]) -> dict[str, Any]:
+    """Return scored values as a prediction, its resources under one key: the inverse of `scored_values`."""
+    prediction: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.startswith(f"{RESOURCES}."):
+            prediction.setdefault(RESOURCES, {})[key.removeprefix(f"{RESOURCES}.")] = value
+        else:
+            prediction[key] = value
+    return prediction
+
+
 def resource_key(resource: str) -> str:
     """Return the scored key of a resource's amount."""
     return f"{RESOURCES}.{resource}"
@@ -83,7 +94,7 @@ def loss(key: str, predicted: float, actual: float) -> float:
     _check(key, predicted, actual)
     if key == SUCCESS:
         return (predicted - actual) ** 2
-    return abs(_logarithm(key, predicted) - _logarithm(key, actual))
+    return abs(to_logarithm(key, predicted) - to_logarithm(key, actual))
 
 
 def pinball_loss(key: str, predicted: float, actual: float, quantile: float) -> float:
@@ -102,8 +113,23 @@ def pinball_loss(key: str, predicted: float, actual: float, quantile: float) -> 
     if key == SUCCESS:
         raise ValueError("a success rate has no quantiles")
     _check(key, predicted, actual)
-    above = _logarithm(key, actual) - _logarithm(key, predicted)
+    above = to_logarithm(key, actual) - to_logarithm(key, predicted)
     return 2 * max(quantile * above, (quantile - 1) * above)
+
+
+def to_logarithm(key: str, value: float) -> float:
+    """Return an amount on the scale that `loss` measures differences on: ``ln(1 + value / u)``."""
+    unit = _unit(key)
+    # Of the largest floats the quotient would be infinite.
+    return math.log1p(value / unit) if value < 1e300 else math.log(value) - math.log(unit)
+
+
+def from_logarithm(key: str, logarithm: float) -> float:
+    """Return the amount, at least 0 and finite, that has a logarithm by `to_logarithm`."""
+    unit = _unit(key)
+    if logarithm > 700:  # close to the largest float
+        return math.exp(min(logarithm + math.log(unit), 709))
+    return max(0.0, math.expm1(logarithm) * unit)
 
 
 def is_within(key: str, predicted: float, actual: float, tolerance: float = TOLERANCE) -> bool:
@@ -224,10 +250,8 @@ def median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else ordered[middle - 1] / 2 + ordered[middle] / 2
 
 
-def _logarithm(key: str, value: float) -> float:
-    unit = _DURATION_UNIT_MS if key == DURATION else _RESOURCE_UNIT
-    # Of the largest floats the quotient would be infinite.
-    return math.log1p(value / unit) if value < 1e300 else math.log(value) - math.log(unit)
+def _unit(key: str) -> float:
+    return _DURATION_UNIT_MS if key == DURATION else _RESOURCE_UNIT
 
 
 def _possible(key: str, value: Any) -> bool:
