@@ -33,8 +33,9 @@ class PluginRegistry:
     """The plugins, switched on and off while requests come in. Safe to use from any thread.
 
     A plugin's own code (``init``, ``shutdown``, ``can_handle``) runs in the caller's thread and outside the registry's
-    lock, so that a slow one delays nobody else. A request that was already given a plugin keeps it, whatever becomes of
-    the plugin in the registry: ``init`` with other settings, and ``shutdown``, may meet an ``optimize`` that runs.
+    lock, so that a slow one delays nobody else; only changes of the same plugin wait for one another. A request that
+    was already given a plugin keeps it, whatever becomes of the plugin in the registry: ``init`` with other settings,
+    and ``shutdown``, may meet an ``optimize`` that runs.
 
     Examples
     --------
