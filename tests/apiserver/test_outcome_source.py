@@ -150,7 +150,7 @@ def test_a_job_that_goes_as_soon_as_it_has_finished_is_told_of(jobs: Jobs) -> No
             told: dict[str, JobRecord] = {}
 
             async def over() -> bool:
-                # The view may be some seconds old: then they are told of as they were, and once more when they have gone.
+                # The view may be some seconds old: then they are told of as they were, and again when they have gone.
                 now = await source.jobs(jobs.namespace)
                 told.update({job.name: job for job in now})
                 return len(told) == 2 and not now
