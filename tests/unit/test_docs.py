@@ -38,6 +38,7 @@ README = ROOT / "README.md"
 DOCS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = sorted({*DOCS, *ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.md"), *(ROOT / "examples").rglob("*.md")})
 GUIDES = [page for page in DOCS if "user-guide" in str(page.relative_to(ROOT))]
+PLUGIN_GUIDE = ROOT / "docs" / "plugin-guide.md"
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^\s)>]+)>?[^)]*\)")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -220,6 +221,33 @@ def test_python_runs_and_prints_what_its_comments_say(block: Block) -> None:
     expected = re.findall(r"^print\(.*\)  # (.+)$", block.text, re.MULTILINE)
     assert expected, "nothing to compare"
     assert output.getvalue().splitlines() == expected
+
+
+def test_the_plugin_guide_is_one_program(clean_plugin_registry: None) -> None:
+    """Its blocks run in their order, with the names of those before, and print what their comments say."""
+    names: dict[str, Any] = {"__name__": "plugin_guide"}
+    printing = 0
+    for block in (block for block in PYTHON_BLOCKS if block.page == PLUGIN_GUIDE):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(block.text, str(block), "exec"), names)  # noqa: S102 -- our own page
+        expected = re.findall(r"^print\(.*\)  # (.+)$", block.text, re.MULTILINE)
+        assert output.getvalue().splitlines() == expected, str(block)
+        printing += len(expected)
+    assert printing > 10
+    contract = names["TestRatePlugin"]
+    tests = [name for name in dir(contract) if name.startswith("test_")]
+    assert len(tests) > 8
+    for name in tests:
+        getattr(contract(), name)()
+
+
+@pytest.fixture
+def clean_plugin_registry() -> Iterator[None]:
+    from engine_ops import plugin_registry
+
+    yield
+    plugin_registry.clear()
 
 
 # --- links

@@ -90,6 +90,12 @@ class BadName(Plugin):
         self.metadata.name = "Bad Name"
 
 
+class ReservedName(Plugin):
+    def __init__(self) -> None:
+        super().__init__()
+        self.metadata.name = "none"
+
+
 class TypesAsAString(Plugin):
     def __init__(self) -> None:
         super().__init__()
@@ -186,6 +192,7 @@ class StrangeInfo(Model):
 
 FAULTS: list[tuple[Any, str, str]] = [
     (BadName, "test_metadata", "metadata.name must be lower-case"),
+    (ReservedName, "test_metadata", "'none': it is reserved"),
     (TypesAsAString, "test_metadata", "supported_types must be a list"),
     (RaisesOnShutdown, "test_starting_and_stopping", "not initialized"),
     (TrainsBeforeInit, "test_nothing_is_done_before_init", "train_model before init must raise RuntimeError"),

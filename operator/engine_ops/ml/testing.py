@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from engine_ops.api.optimizerplugin import RESERVED_NAMES
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.plugin_interface import MLPluginInterface
 
@@ -136,6 +137,7 @@ class PluginContract:
             isinstance(metadata.name, str) and len(metadata.name) <= 253 and _NAME.fullmatch(metadata.name) is not None,
             f"metadata.name must be lower-case letters, digits, '-' and '.', is {metadata.name!r}",
         )
+        _check(metadata.name not in RESERVED_NAMES, f"metadata.name must not be {metadata.name!r}: it is reserved")
         for field in ("version", "description"):
             value = getattr(metadata, field)
             _check(isinstance(value, str) and value != "", f"metadata.{field} must not be empty")
