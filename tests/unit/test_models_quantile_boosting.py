@@ -136,16 +136,12 @@ def test_loaded_without_scikit_learn_it_predicts(model: QuantileBoostingModel, t
         "trees = dict(numpy.load(sys.argv[1] + '/trees.npz', allow_pickle=False))\n"
         "model.load({**json.load(open(sys.argv[1] + '/rest.json')), 'trees': trees})\n"
         "print(json.dumps(model.predict(json.loads(sys.argv[2])).prediction))\n"
-        "try:\n"
-        "    model.train([])\n"
-        "except (ImportError, ValueError) as error:\n"
-        "    print(error)\n"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path), json.dumps(request(100))]
-    lines = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    printed = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60).stdout
     fresh = QuantileBoostingModel()
     fresh.load(stored(model.save() or {}))
-    assert json.loads(lines[0]) == fresh.predict(request(100)).prediction
+    assert json.loads(printed) == fresh.predict(request(100)).prediction
 
 
 def test_without_scikit_learn_training_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
