@@ -1,0 +1,238 @@
+"""What is known of how well one model predicts: skill, confidence, drift, and losses for its promotion."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from engine_ops.ml import scoring
+
+SCORED_WINDOW: Final = 3840
+"""The newest so many outcomes are kept; as many as a promotion looks at."""
+
+MAX_PENDING: Final = 10_000
+"""Predictions that wait for their outcome; the oldest are forgotten, as the history forgets their points."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scored:
+    """One prediction whose outcome is known.
+
+    Parameters
+    ----------
+    point
+        The request's key; the same for every model that was asked.
+    losses, baseline_losses
+        By scored key; see `engine_ops.ml.scoring`. Both have the same keys, at least one.
+    within
+        By scored key, whether the prediction was within the tolerance.
+    """
+
+    point: str
+    losses: Mapping[str, float]
+    baseline_losses: Mapping[str, float]
+    within: Mapping[str, bool]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Skill:
+    """How well a model predicts one key.
+
+    Parameters
+    ----------
+    key
+        Such as ``expected_duration``.
+    outcomes
+        How many predictions were scored.
+    loss, baseline_loss
+        Their means.
+    skill
+        1 less the one as a part of the other: 0 for a model that is like the baseline, below 0 for a worse one.
+    confidence
+        The share of the last 100 that were within the tolerance; None below 30.
+    """
+
+    key: str
+    outcomes: int
+    loss: float
+    baseline_loss: float
+    skill: float
+    confidence: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pending:
+    predicted: Mapping[str, float]
+    baseline: Mapping[str, float]
+
+
+class SkillTracker:
+    """Scores the predictions of one trained model, each once, when its outcome is known.
+
+    The baseline's prediction is taken when the model is asked, so that neither knows of outcomes in between. A model
+    that is trained again is another one, with a tracker of its own: nothing here has been seen by the model.
+
+    Parameters
+    ----------
+    baseline
+        Shared by all trackers; whoever owns it observes every outcome once.
+    tolerance
+        The factor within which a prediction counts as right; 1 or more.
+    """
+
+    def __init__(self, baseline: scoring.RecentOutcomes, *, tolerance: float = scoring.TOLERANCE) -> None:
+        if not tolerance >= 1:
+            raise ValueError(f"tolerance must be 1 or more, is {tolerance}")
+        self._baseline = baseline
+        self._tolerance = tolerance
+        self._pending: OrderedDict[str, _Pending] = OrderedDict()
+        self._scored: deque[Scored] = deque(maxlen=SCORED_WINDOW)
+        self._loss_at_promotion: float | None = None
+        self._since_promotion: deque[float] = deque(maxlen=scoring.DRIFT_WINDOW)
+
+    @property
+    def scored(self) -> Sequence[Scored]:
+        """What was scored, in the order in which outcomes became known."""
+        return tuple(self._scored)
+
+    @property
+    def pending(self) -> int:
+        """How many predictions wait for their outcome."""
+        return len(self._pending)
+
+    def asked(self, point: str, workload: str | None, request_type: str, prediction: Mapping[str, Any]) -> bool:
+        """Keep a prediction until its outcome is known.
+
+        Parameters
+        ----------
+        point
+            The request's key. Asked again, the first prediction counts.
+        workload
+            Its `engine_ops.ml.keys.workload_key`, or None.
+        request_type
+            Its type.
+        prediction
+            What the model said. Anything but the scored keys is ignored.
+
+        Returns
+        -------
+        bool
+            Whether there is anything in it that can be scored; False is ``skill: Unscored``.
+        """
+        predicted = scoring.scored_values(prediction)
+        if not predicted:
+            return False
+        known = {key: self._baseline.predict(workload, request_type, key) for key in predicted}
+        baseline = {key: value for key, value in known.items() if value is not None}
+        self._pending.setdefault(point, _Pending(predicted, baseline))
+        while len(self._pending) > MAX_PENDING:
+            self._pending.popitem(last=False)
+        return True
+
+    def known(self, point: str, values: Mapping[str, float]) -> Scored | None:
+        """Score a prediction by its outcome.
+
+        Parameters
+        ----------
+        point
+            The request's key.
+        values
+            Its `engine_ops.ml.scoring.actual_values`; empty where the outcome is unknown.
+
+        Returns
+        -------
+        Scored or None
+            None where the model was not asked, or neither it nor the baseline said anything of what is known.
+        """
+        waiting = self._pending.pop(point, None)
+        if waiting is None:
+            return None
+        keys = sorted(waiting.predicted.keys() & waiting.baseline.keys() & values.keys())
+        if not keys:
+            return None
+        scored = Scored(
+            point,
+            {key: scoring.loss(key, waiting.predicted[key], values[key]) for key in keys},
+            {key: scoring.loss(key, waiting.baseline[key], values[key]) for key in keys},
+            {key: scoring.is_within(key, waiting.predicted[key], values[key], self._tolerance) for key in keys},
+        )
+        self._scored.append(scored)
+        self._since_promotion.append(_mean(scored.losses.values()))
+        return scored
+
+    def skills(self) -> list[Skill]:
+        """Return the skill for each key that was scored, the one with the most outcomes first, durations before all."""
+        keys = {key for scored in self._scored for key in scored.losses}
+        found = [self._skill(key) for key in keys]
+        return sorted(found, key=lambda skill: (skill.key != scoring.DURATION, -skill.outcomes, skill.key))
+
+    def promoted(self) -> None:
+        """Take note that the model is served from now on: drift is measured against its loss until now."""
+        losses = [_mean(scored.losses.values()) for scored in self._scored]
+        self._loss_at_promotion = _mean(losses) if losses else None
+        self._since_promotion.clear()
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the mean loss of the last 50 is above 1.2 times that at promotion; False before either is there."""
+        if self._loss_at_promotion is None:
+            return False
+        return scoring.has_drifted(tuple(self._since_promotion), self._loss_at_promotion)
+
+    def _skill(self, key: str) -> Skill:
+        mine = [scored for scored in self._scored if key in scored.losses]
+        losses = [scored.losses[key] for scored in mine]
+        baseline = [scored.baseline_losses[key] for scored in mine]
+        skill = scoring.skill(losses, baseline)
+        return Skill(
+            key=key,
+            outcomes=len(mine),
+            loss=_mean(losses),
+            baseline_loss=_mean(baseline),
+            # There is at least one outcome, or the key would not be here.
+            skill=0.0 if skill is None else skill,
+            confidence=scoring.confidence([scored.within[key] for scored in mine]),
+        )
+
+
+def paired_losses(
+    candidate: Sequence[Scored], current: Sequence[Scored] | None = None
+) -> tuple[list[float], list[float], list[float] | None]:
+    """Return the losses of a candidate, the baseline and the current model on outcomes that both models were asked for.
+
+    Each tracker is of one training, so these came after the last training of both. Of each outcome it is the mean over
+    the keys that both models predicted.
+
+    Parameters
+    ----------
+    candidate, current
+        `SkillTracker.scored` of the models; None where none is served.
+
+    Returns
+    -------
+    tuple of list
+        The candidate's, the baseline's and the current model's (None without one), in the candidate's order: what
+        `engine_ops.plugins.promotion.decide_promotion` takes.
+    """
+    others = None if current is None else {scored.point: scored.losses for scored in current}
+    mine: list[float] = []
+    baseline: list[float] = []
+    theirs: list[float] | None = None if others is None else []
+    for scored in candidate:
+        other = scored.losses if others is None else others.get(scored.point, {})
+        keys = [key for key in scored.losses if key in other]
+        if not keys:
+            continue
+        mine.append(_mean(scored.losses[key] for key in keys))
+        baseline.append(_mean(scored.baseline_losses[key] for key in keys))
+        if theirs is not None:
+            theirs.append(_mean(other[key] for key in keys))
+    return mine, baseline, theirs
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)
