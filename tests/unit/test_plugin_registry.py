@@ -56,12 +56,15 @@ def test_settings_that_a_plugin_changes_do_not_change_in_the_registry(registry: 
     assert entry.config.config == {"deep": {"list": [1]}}
 
 
-def test_a_plugin_that_is_initialised_already_keeps_its_settings(registry: PluginRegistry) -> None:
+def test_what_the_registry_shows_is_what_the_plugin_works_with(registry: PluginRegistry) -> None:
     plugin = Algorithm()
     plugin.init({"scale": 3.0})
     registry.register(plugin)
-    assert plugin.calls == ["init"]
-    assert plugin.config == {"scale": 3.0}
+    assert plugin.config == {"scale": 1.0}
+    registry.unregister("algorithm")
+    plugin.is_initialized = True  # as after a shutdown of its own that forgets it
+    registry.register(plugin)
+    assert plugin.calls == ["init", "init", "shutdown", "init"]
 
 
 @pytest.mark.parametrize("given", [object(), Model("m"), ModelPlugin, None])

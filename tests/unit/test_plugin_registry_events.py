@@ -14,6 +14,7 @@ from plugin_stand_ins import Algorithm, Heard, ModelPlugin, names
 
 from engine_ops import PluginConfig
 from engine_ops.plugins import EventKind, PluginEvent, PluginRegistry
+from engine_ops.plugins.events import MAX_WAITING
 
 DEADLINE_SECONDS = 30.0
 RAISED = {"priority": 5}
@@ -128,6 +129,7 @@ class AsyncHeard(Heard):
     def __init__(self, wanted: int) -> None:
         super().__init__()
         self.all_heard = asyncio.Event()
+        self.first_began = asyncio.Event()
         self.first_may_end = asyncio.Event()
         self.wanted = wanted
         self.at_once = 0
@@ -139,6 +141,7 @@ class AsyncHeard(Heard):
         self.at_once += 1
         self.at_most_at_once = max(self.at_most_at_once, self.at_once)
         if not self:
+            self.first_began.set()
             await self.first_may_end.wait()
         self.append(event)
         self.at_once -= 1
@@ -198,6 +201,27 @@ def test_a_listener_whose_loop_is_over_is_passed_over(
     switch(registry)
     assert len(heard) == 4
     assert caplog.records == []
+
+
+def test_a_listener_that_never_comes_back_fills_no_memory(
+    registry: PluginRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> AsyncHeard:
+        heard = AsyncHeard(wanted=MAX_WAITING + 1)
+        registry.subscribe(heard)
+        registry.report_error("a", "first")
+        await asyncio.wait_for(heard.first_began.wait(), DEADLINE_SECONDS)
+        for number in range(MAX_WAITING + 100):
+            registry.report_error("a", str(number))
+        heard.first_may_end.set()
+        await asyncio.wait_for(heard.all_heard.wait(), DEADLINE_SECONDS)
+        return heard
+
+    caplog.set_level("WARNING", "engine_ops.plugins.events")
+    heard = asyncio.run(main())
+    assert [event.message for event in heard] == ["first", *map(str, range(100, MAX_WAITING + 100))]
+    dropped = [record for record in caplog.records if "oldest are dropped" in record.getMessage()]
+    assert len(dropped) == 1
 
 
 def test_a_slow_init_delays_no_other_plugin(registry: PluginRegistry) -> None:

@@ -21,7 +21,8 @@ from engine_ops.plugins.config import PluginConfig
 logger = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 10_000
-"""Events that wait for one async listener; of a listener that never comes back, the oldest are dropped."""
+"""Events that wait, in all and for one async listener. Behind a listener that never comes back the oldest are dropped,
+and the log says so."""
 
 
 class EventKind(enum.StrEnum):
@@ -68,15 +69,15 @@ class Listener(Protocol):
 class Events:
     """Hands events to listeners, in order. A listener that raises is logged, and harms nobody.
 
-    A sync listener is called by the thread that hands out: usually that of the event, or one that is at it already. An
-    async listener handles one event at a time, on the event loop that ran where it subscribed; where none did, on the
-    one of the thread that hands out, or else to its end in that thread.
+    A sync listener is called by the thread that hands out: usually that of the event, or one that is at it already. It
+    should be quick, for the events after it wait. An async listener handles one event at a time, on the event loop that
+    ran where it subscribed; where none did, on the one of the thread that hands out, or else to its end in that thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: tuple[_Subscription, ...] = ()
-        self._waiting: collections.deque[PluginEvent] = collections.deque()
+        self._waiting: collections.deque[PluginEvent] = collections.deque(maxlen=MAX_WAITING)
         self._handing_out = False
 
     def subscribe(self, listener: Listener, kinds: Iterable[str] | None = None) -> Callable[[], None]:
@@ -112,7 +113,7 @@ class Events:
 
     def add(self, event: PluginEvent) -> None:
         """Queue an event. Call `hand_out` afterwards, when no lock is held."""
-        self._waiting.append(event)
+        _push(self._waiting, event)
 
     def hand_out(self) -> None:
         """Hand the queued events to the listeners, unless a thread (this one, from within a listener) is at it."""
@@ -167,7 +168,7 @@ class _Subscription:
             return
         if loop.is_closed():
             return  # nobody is left to take notice
-        self._inbox.append(event)
+        _push(self._inbox, event)
         # The task is made on the loop itself: a closed loop then leaves no coroutine behind that nobody awaits.
         loop.call_soon_threadsafe(self._start)
 
@@ -185,6 +186,12 @@ class _Subscription:
             await handling
         except Exception:
             logger.exception("a listener failed at event %s of plugin %s", event.kind, event.plugin)
+
+
+def _push(queue: collections.deque[PluginEvent], event: PluginEvent) -> None:
+    if len(queue) == MAX_WAITING - 1:
+        logger.warning("%d events of plugins wait for a listener; from now on the oldest are dropped", MAX_WAITING)
+    queue.append(event)
 
 
 def _is_async(listener: Listener) -> bool:

@@ -67,7 +67,8 @@ class PluginRegistry:
     ) -> RegisteredPlugin:
         """Add a plugin and initialise it with its settings.
 
-        One that is initialised already, and is given no settings here, is left as it is.
+        ``init`` is called in any case: settings that the plugin was given before are replaced, so that what the
+        registry shows is what the plugin works with.
 
         Parameters
         ----------
@@ -101,8 +102,7 @@ class PluginRegistry:
                         raise ValueError(f"plugin {name!r} is registered already: unregister it first")
                     self._slots[name] = slot
                 try:
-                    if config.config or not getattr(plugin, "is_initialized", False):
-                        initialize(plugin, config)
+                    initialize(plugin, config)
                 except BaseException as error:
                     with self._lock:
                         del self._slots[name]
