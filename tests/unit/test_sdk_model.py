@@ -211,9 +211,12 @@ def test_lags_come_from_the_history_that_was_given_last() -> None:
     model.use_history(history)
     assert model.feature_vector(request) == new
     model.use_history(None)
+    model.use_history([])
     assert model.feature_vector(request) == new
     model.use_history(Lags(history))
     assert model.feature_vector(request) == new
+    model.train(history[:20])
+    assert model.feature_vector(request) == old, "what it was trained on before is forgotten"
 
 
 def test_a_request_may_name_no_type() -> None:

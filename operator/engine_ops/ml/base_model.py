@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, ClassVar, Final
 
 from engine_ops.ml.data_point import WorkloadDataPoint
@@ -57,6 +57,7 @@ class BaseMLModel(ABC):
         self.feature_schema: FeatureSchema | None = None
         self.feature_names: Sequence[str] | None = None
         self._history: Iterable[WorkloadDataPoint] | Lags | None = None
+        self._trained_on: WorkloadDataset | None = None
 
     @abstractmethod
     def train(self, data: list[WorkloadDataPoint]) -> None:
@@ -159,7 +160,8 @@ class BaseMLModel(ABC):
         features, labels = dataset.to_features_labels(target)
         self.feature_schema = dataset.schema
         self.feature_names = dataset.feature_names()
-        self._history = dataset.lags()
+        # Lags are made of it when they are first needed: many models never do.
+        self._trained_on, self._history = dataset, None
         return [self._filled(vector) for vector in features], labels
 
     def feature_vector(
@@ -173,7 +175,7 @@ class BaseMLModel(ABC):
             The request, as `predict` gets it; further keys are those of `WorkloadDataset.features`.
         historical_data
             Outcomes to take the lags from. Without it, those that `use_history` was given last; without any, those
-            that the model was trained on.
+            that the model was trained on. Points are gone through at each call (some 20 us each), `Lags` are looked up.
 
         Returns
         -------
@@ -194,7 +196,7 @@ class BaseMLModel(ABC):
         request = {"type": "", **{key: value for key, value in input_data.items() if key != "constraints"}}
         dataset = WorkloadDataset()
         dataset.schema = self.feature_schema
-        history = historical_data if historical_data is not None else self._history
+        history = historical_data if historical_data is not None else self._known()
         return self._filled(dataset.features(request, history))
 
     def use_history(self, historical_data: Iterable[WorkloadDataPoint] | Lags | None) -> None:
@@ -206,10 +208,12 @@ class BaseMLModel(ABC):
         Parameters
         ----------
         historical_data
-            What is known by now; read when it is needed. None changes nothing.
+            What is known by now; read when it is needed. None and no points at all change nothing: what the model was
+            trained on is more.
         """
-        if historical_data is not None:
-            self._history = historical_data
+        if historical_data is None or (isinstance(historical_data, Sized) and not len(historical_data)):
+            return
+        self._history = historical_data
 
     def save(self) -> dict[str, Any] | None:
         """Return the trained state, or None where the model has no saved form and is trained again instead.
@@ -233,6 +237,11 @@ class BaseMLModel(ABC):
             If the state is none of this model's.
         """
         raise NotImplementedError(f"model {self.model_id!r} ({type(self).__name__}) has no load method")
+
+    def _known(self) -> Iterable[WorkloadDataPoint] | Lags | None:
+        if self._history is None and self._trained_on is not None:
+            self._history, self._trained_on = self._trained_on.lags(), None
+        return self._history
 
     def _filled(self, vector: list[float]) -> list[float]:
         return [self.missing_value if math.isnan(value) else value for value in vector]
