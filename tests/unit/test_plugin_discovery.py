@@ -155,6 +155,7 @@ def test_register_installed_registers_what_works_and_tells_of_the_rest(install: 
 
     assert register_installed(registry) == [], "those that are there stay as they are"
     assert registry.get("good") is entry
+    assert "good" not in {event.plugin for event in heard if event.kind == "error"}
 
 
 def test_a_package_that_is_there_twice_counts_once(
