@@ -145,6 +145,57 @@ def test_an_accepted_placement_passes_every_filter(data: st.DataObject, request_
     assert not tasks
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.data(), packing_requests(max_items=5, max_count=3))
+def test_a_packing_is_accepted_if_and_only_if_everything_fits(data: st.DataObject, request_: tuple[Data, Data]) -> None:
+    question_data, constraints = request_
+    kinds = question_data.get("nodeTypes") or [question_data["nodeCapacity"]]
+    on: dict[int, Data] = {}
+    fits = True
+    for item in question_data["items"]:
+        # Few nodes, so that they overflow; -1 leaves the item out.
+        for place in data.draw(st.lists(st.integers(-1, 2), max_size=item["count"])):
+            if place >= 0:
+                kind = kinds[place % len(kinds)]
+                node = on.setdefault(place, {"items": []} | ({"type": kind["name"]} if "name" in kind else {}))
+                node["items"].append({"id": item["id"]})
+    asked = {item["id"]: item for item in question_data["items"]}
+    for place, node in on.items():
+        kind, here = kinds[place % len(kinds)], [asked[entry["id"]] for entry in node["items"]]
+        fits &= len(here) <= kind.get("pods", math.inf)
+        fits &= sum(parse_quantity(item["cpu"]) for item in here) <= kind["cpu"]
+        fits &= sum(parse_quantity(item["memory"]) for item in here) <= parse_quantity(kind["memory"])
+        for name in {name for item in here for name in item["resources"]}:
+            fits &= sum(item["resources"].get(name, 0) for item in here) <= kind["resources"].get(name, 0)
+    for number, kind in enumerate(kinds):
+        fits &= sum(place % len(kinds) == number for place in on) <= kind.get("max", math.inf)
+    fits &= len(on) <= constraints.get("maxNodes", math.inf)
+    found = said({"nodes": list(on.values())}, question_of("resource", *request_))
+    assert isinstance(found, Checked) == fits, found
+    if isinstance(found, Checked):
+        check_packing(*request_, found.answer)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.one_of(placement_problems(), spacious_problems()))
+def test_a_placement_is_accepted_if_and_only_if_every_filter_passes(data: st.DataObject, request_: Data) -> None:
+    oracle = Oracle(sorted(request_["nodes"], key=lambda node: node["id"]))
+    wrong = data.draw(st.booleans())
+    fits, placements = True, []
+    for task in data.draw(st.permutations(request_["tasks"])):
+        good = [node for node in oracle.nodes if not oracle.reasons(task, node)]
+        node = data.draw(st.sampled_from([None, *(oracle.nodes if wrong else good)]))
+        placements.append({"taskId": task["id"], "nodeId": None if node is None else node["id"]})
+        if node is not None:
+            fits &= node in good
+            oracle.place(task, node)
+    found = said({"placements": placements}, question_of("scheduling", request_, {}))
+    assert isinstance(found, Checked) == fits, found
+    if isinstance(found, Checked):
+        given = {item["taskId"]: item.get("nodeId") for item in found.answer.result["placements"]}
+        assert given == {item["taskId"]: item["nodeId"] for item in placements}
+
+
 @settings(max_examples=60, deadline=None)
 @given(placement_problems())
 def test_one_task_is_answered_by_its_node(data: Data) -> None:
@@ -273,30 +324,65 @@ def test_the_built_in_sizing_is_accepted_as_it_is(cpu: Any, memory: Any, limit: 
     assert found.answer.score is None
 
 
-amounts = st.one_of(st.floats(0, 1e10), st.sampled_from(("1", "500m", "2Gi", "x", None, -1, True, "1e300")))
-parts = st.dictionaries(st.sampled_from(("cpu", "memory")), amounts)
+@st.composite
+def sizings(draw: st.DrawFn) -> Data:
+    """Mostly in shape and near the bounds; now and then not."""
+    rubbish = st.sampled_from(("x", None, -1, True, "1e300", 0, 1e18))
+    cpu = st.one_of(st.floats(0.05, 5), st.sampled_from(("99m", "100m", "2300m", "3", 4)))
+    memory = st.one_of(st.floats(900, 4e6), st.sampled_from(("1Ki", "3Mi", 999, 1000, "1Ti")))
+    entry: Data = {}
+    for part in ("requests", "limits", "lowerBound", "upperBound"):
+        if part == "requests" or draw(st.integers(0, 2)) == 0:
+            entry[part] = {"cpu": draw(cpu), "memory": draw(memory)}
+    if draw(st.integers(0, 4)) == 0:
+        entry["requests"][draw(st.sampled_from(("cpu", "memory", "gpu")))] = draw(rubbish)
+    return entry
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    st.fixed_dictionaries({"requests": parts}, optional={"limits": parts, "lowerBound": parts, "upperBound": parts}),
-    st.sampled_from(("none", "request", "peak")),
-)
-def test_an_accepted_sizing_keeps_to_the_objective(entry: Data, limit: str) -> None:
-    bounds = {"minCpu": 0.1, "maxCpu": 1e9, "minMemory": 1000, "maxMemory": "1Ti"}
+def kept_to(entry: Data, limit: str) -> bool:
+    """Whether a sizing keeps to the objective below, in plain numbers."""
+    for resource, unit, least, most, peak in (("cpu", 0.001, 0.1, 4, 2.3), ("memory", 2**20, 1000, 2**40, 2.3e6)):
+
+        def rounded(amount: float, unit: float = unit) -> float:
+            return math.ceil(amount / unit - 1e-6) * unit if amount >= unit else math.ceil(amount)
+
+        amounts = {part: parse_quantity(value[resource]) for part, value in entry.items() if resource in value}
+        if any(not least <= amount <= most for amount in amounts.values()):
+            return False
+        request = amounts["requests"]
+        if not amounts.get("lowerBound", 0) <= request <= amounts.get("upperBound", math.inf):
+            return False
+        if limit == "none" and "limits" in amounts:
+            return False
+        given = rounded(amounts.get("limits", most))
+        if limit == "request" and "limits" in amounts and given != pytest.approx(rounded(request)):
+            return False
+        if limit == "peak" and given < max(rounded(request), rounded(peak)) - 1e-9:
+            return False
+    return True
+
+
+@settings(max_examples=300, deadline=None)
+@given(sizings(), st.sampled_from(("none", "request", "peak")))
+def test_a_sizing_is_accepted_where_it_keeps_to_the_objective(entry: Data, limit: str) -> None:
+    bounds = {"minCpu": 0.1, "maxCpu": 4, "minMemory": 1000, "maxMemory": "1Ti"}
     objective = {"cpuLimit": limit, "memoryLimit": limit, "bounds": bounds}
     data = {"samples": [{"name": "web", "cpu": [1.0, 2.0], "memory": [1e6, 2e6]}], "objective": objective}
     found = said({"containers": [{"name": "web", **entry}]}, question_of("performance", data, {}))
+    try:
+        expected = set(entry["requests"]) == {"cpu", "memory"} and kept_to(entry, limit)
+    except ValueError:
+        expected = False
+    assert isinstance(found, Checked) == expected, found
     if isinstance(found, Refusal):
         assert found.reason.startswith("result.containers[0].")
         return
     (container,) = found.answer.result["containers"]
-    for resource, least, most, peak in (("cpu", 0.1, 1e9, 2.3), ("memory", 1000, 2**40, 2.3e6)):
+    for resource, least, most, peak in (("cpu", 0.1, 4, 2.3), ("memory", 1000, 2**40, 2.3e6)):
         request = parse_quantity(container["requests"][resource])
         assert least <= request <= most
-        has_limit = resource in container["limits"]
-        assert has_limit == (limit != "none")
-        if has_limit:
+        assert (resource in container["limits"]) == (limit != "none")
+        if limit != "none":
             assert request <= parse_quantity(container["limits"][resource]) <= most
         if limit == "peak":
             assert parse_quantity(container["limits"][resource]) >= peak
