@@ -25,8 +25,8 @@ _METADATA_KEYS: Final = {"model_id", "is_trained", "training_metadata"}
 def sample_history(count: int, request_types: Sequence[str] = ("ml-driven",), seed: int = 0) -> list[WorkloadDataPoint]:
     """Return made-up points of three workloads, the last of them an hour before `NOON_MS`.
 
-    Duration and memory grow with the request's ``workload_size``, each fails with a probability of 0.1, and all outcomes are known at
-    `NOON_MS`. The same arguments give the same points.
+    Duration and memory grow with the request's ``workload_size``, each fails with a probability of 0.1, and all
+    outcomes are known at `NOON_MS`. The same arguments give the same points.
     """
     chance = random.Random(seed)  # noqa: S311 -- made-up data, no secret
     points = []
