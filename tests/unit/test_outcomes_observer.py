@@ -69,6 +69,21 @@ def test_jobs_that_had_ended_before_are_recorded_once_over_restarts(cluster: Clu
     assert jobs_recorded(operator) == {job: 1}
 
 
+def test_jobs_that_ended_before_the_option_was_turned_on_are_recorded_once(cluster: Cluster) -> None:
+    job = cluster.add_job("old")
+    cluster.end_job(job)
+    operator = Operator(cluster)
+    for _ in range(3):
+        cluster.pass_time(HOUR_MS)
+        operator.flush()  # the watermark is far above the Job's end
+    operator = Operator(cluster, observe=True, store=operator.store)
+    for _ in range(2):
+        operator.steps(3)
+        operator.flush()
+        operator.start()
+    assert jobs_recorded(operator) == {job: 1}
+
+
 def test_what_has_left_the_ring_is_not_recorded_again(cluster: Cluster) -> None:
     operator = Operator(cluster, observe=True, capacity=6)  # every flush adds a point
     jobs = []

@@ -38,6 +38,7 @@ from engine_ops.history.stamps import Stamps, Token
 from engine_ops.history.store import BlobStore, ConflictError, StoreError, StoreRefusedError
 from engine_ops.history.writing import LogWriter
 from engine_ops.ml.data_point import WorkloadDataPoint
+from engine_ops.ml.keys import known_at
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,15 @@ class HistoryLog:
     def room(self) -> int:
         """How many points can be added before old ones leave the ring."""
         return max(0, self._collector.capacity - len(self._collector))
+
+    @property
+    def kept_since_ms(self) -> float | None:
+        """When the oldest point of the ring was known, in epoch milliseconds; None as long as none has left it."""
+        collector = self._collector
+        if self._writer.is_whole and sum(len(block) for block in collector.blocks) <= collector.capacity:
+            return None
+        oldest = next(iter(collector.select().points()), None)
+        return None if oldest is None else known_at(oldest)
 
     @property
     def health(self) -> HistoryHealth:

@@ -91,6 +91,11 @@ class LogWriter:
         )
 
     @property
+    def is_whole(self) -> bool:
+        """Whether nothing has ever left the ring."""
+        return self._oldest <= 1 and not self.dropped_unflushed
+
+    @property
     def wants_flush(self) -> bool:
         """Whether something is to be written now."""
         return bool(self._head_dirty or self._waiting or self._restore or self._wants_open())

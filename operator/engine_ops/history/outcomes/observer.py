@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -28,6 +29,11 @@ MAX_RUNNING: Final = 500
 
 _MAX_NAMED: Final = 20_000
 _HOLD_FROM_START: Final = 1
+_EVER: Final = 2**62
+"""A stamp above every watermark: only what is in the ring is known."""
+_UNKNOWN: Final = math.nan
+_LATE_MS: Final = 900_000
+"""A Job's point is in the ring at most so long after its end."""
 _SKEW_MS: Final = 60_000  # between the clocks of the cluster and ours, and whole seconds
 _HOLD_AT_MOST_MS: Final = 600_000
 
@@ -42,6 +48,10 @@ class ObserverLog(Protocol):
     @property
     def collector(self) -> _Points:
         """Its closed points."""
+
+    @property
+    def kept_since_ms(self) -> float | None:
+        """When the oldest point that is kept was known, if older ones have left the ring; None if none has."""
 
     def stamp(self) -> int:
         """Return the next stamp, in epoch milliseconds; it holds the watermark until it is used or abandoned."""
@@ -77,7 +87,8 @@ class Observer:
 
     A finished Job's point has the key (its uid, 1, 1) and, where it was not seen running, the stamp of its end. So the
     log tells whether it has it, or had it before the ring went on, as long as the watermark does not pass the ends of
-    Jobs that were not looked at: the observer holds it, from before the log is loaded.
+    Jobs that were not looked at: the observer holds it, from before the log is loaded. Jobs that ended below the
+    watermark are new all the same where their points would still be in the ring: the option was turned on later.
 
     Parameters
     ----------
@@ -100,6 +111,7 @@ class Observer:
         self._complete = False
         self._namespaces: dict[str, _Jobs] = {}
         self._named: dict[str, None] | None = None
+        self._kept_since_ms: float | None = _UNKNOWN
         self._days: dict[bytes, int] = {}  # keys of daily points, and when they close
         self.left_out = 0
         log.begin(self._held)
@@ -123,6 +135,7 @@ class Observer:
     def begin(self, now_ms: int, namespaces: Sequence[str] | None) -> None:
         """Begin a step; the namespaces are None if it is not known which are observed."""
         self._complete = namespaces is not None
+        self._kept_since_ms = _UNKNOWN
         self.left_out = 0
         self._days = {key: closes_at_ms for key, closes_at_ms in self._days.items() if closes_at_ms > now_ms}
         if namespaces is not None:
@@ -168,8 +181,15 @@ class Observer:
 
     def _is_new(self, job: JobRecord, here: _Jobs) -> bool:
         # One that was seen running ended just now, whatever the cluster's clock says.
-        stamp = 2**62 if job.uid in here.unfinished or job.finished_ms is None else job.finished_ms
-        return not self._log.knows(key_of(job.uid, 1, 1), stamp)
+        live = job.uid in here.unfinished or job.finished_ms is None
+        key = key_of(job.uid, 1, 1)
+        if not self._log.knows(key, _EVER if live else job.finished_ms or 0):
+            return True
+        if live or self._log.knows(key, _EVER):
+            return False
+        if self._kept_since_ms is _UNKNOWN:
+            self._kept_since_ms = self._log.kept_since_ms
+        return self._kept_since_ms is None or (job.finished_ms or 0) > self._kept_since_ms + _LATE_MS
 
     async def look(self, namespace: str, look: Look) -> str:
         """Record what ended, and follow what runs; return why something could not be read, or an empty text."""
@@ -215,12 +235,10 @@ class Observer:
             },
         )
         point = closed(point, seen, run_ending(run), now_ms)
-        if live or job.finished_ms is None:
+        if live or job.finished_ms is None or not self._log.record(point, job.finished_ms):
             stamp = self._log.stamp()
             self._log.record(point, stamp)
             self._log.abandon(stamp)
-        else:
-            self._log.record(point, job.finished_ms)
 
     async def _follow_days(self, namespace: str, look: Look) -> str:
         if look.pods is None or not look.samples:
