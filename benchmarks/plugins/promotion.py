@@ -17,7 +17,7 @@ For each of many candidates, outcomes arrive until 960 are there. Compared are
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -66,14 +66,18 @@ def _resembling(rng: np.random.Generator, runs: float) -> FloatArray:
 
 def shipped(losses: Stream, seed: int) -> int | None:
     """Return at which outcome the shipped test promotes; None for never."""
-    return _first(losses, [MINIMUM_OUTCOMES << doubling for doubling in range(6)], seed)
+    for count in (MINIMUM_OUTCOMES << doubling for doubling in range(6)):
+        candidate, baseline, current = (one[:count].tolist() for one in losses)
+        if decide_promotion(candidate, baseline, current, seed=seed).passed:
+            return count
+    return None
 
 
 def peeking(losses: Stream, seed: int) -> int | None:
     """Return at which outcome the same test promotes that is made again and again."""
     for count in range(MINIMUM_OUTCOMES, OUTCOMES + 1, PEEKING_STEP):
-        against = (losses.current, losses.baseline)
-        if all(compare(losses.candidate[:count], other[:count], seed=seed).is_better for other in against):  # type: ignore[arg-type]
+        candidate, baseline, current = (one[:count].tolist() for one in losses)
+        if all(compare(candidate, other, seed=seed).is_better for other in (current, baseline)):
             return count
     return None
 
@@ -82,14 +86,6 @@ def hold_out(losses: Stream, _seed: int) -> int | None:
     """Return whether two points of hold-out promote."""
     better = losses.candidate[:HOLD_OUT].mean() < losses.current[:HOLD_OUT].mean()
     return HOLD_OUT if better else None
-
-
-def _first(losses: Stream, looks: Sequence[int], seed: int) -> int | None:
-    for count in looks:
-        candidate, baseline, current = (one[:count].tolist() for one in losses)
-        if decide_promotion(candidate, baseline, current, seed=seed).passed:
-            return count
-    return None
 
 
 RULES: dict[str, Callable[[Stream, int], int | None]] = {

@@ -52,6 +52,15 @@ def test_all_of_it_for_the_whole_and_by_id() -> None:
     )
 
 
+def test_readers_are_told_of_resources_and_durations() -> None:
+    assert Advice(order=("a",)).told() == {}
+    assert Advice(recommended_resources={"cpu": 1.0}, expected_duration_ms=0.0).told() == {
+        "recommendedResources": {"cpu": 1.0},
+        "expectedDurationMs": 0.0,
+    }
+    assert Advice(expected_duration_ms_by_id={"a": 3.0}).told() == {"expectedDurationMs": {"a": 3.0}}
+
+
 @pytest.mark.parametrize(
     ("result", "reason"),
     [

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine_ops.api.faults import InvalidDataError
+from engine_ops.ml.scoring import scored_values
 from engine_ops.plugins.advice import Advice
 from engine_ops.plugins.answers import Prediction, Question, Refusal, question_of, read_reply
 from engine_ops.plugins.checked import Checked
@@ -85,6 +86,17 @@ class Unreadable:
     __hash__ = object.__hash__
 
 
+class Liar(type):
+    def __getattribute__(cls, name: str) -> Any:
+        raise AssertionError("nothing of the plugin's own may be called")
+
+
+class Masked(metaclass=Liar):
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise AssertionError("nothing of the plugin's own may be called")
+
+
 class Endless(dict[str, Any]):
     def items(self) -> Any:
         raise AssertionError("nothing of the plugin's own may be called")
@@ -109,8 +121,11 @@ LOOP["again"] = [LOOP, LOOP]
         ((number for number in range(3)), "type generator is no JSON"),
         ({"result": {"a": (number for number in range(3))}}, "result.a: a value of type generator"),
         (Unreadable(), "type Unreadable is no JSON"),
-        ({"result": {Unreadable(): 1}}, "result: the key Unreadable"),
-        ({"result": {1: 1}}, "result: the key int 1 is no string"),
+        ({"result": [Masked()]}, "result[0]: a value of type Masked is no JSON"),
+        ({"result": {"a": np.datetime64("2026-01-01")}}, "result.a: a value of type date is no JSON"),
+        ({"result": {"a": np.broadcast_to(1, 10**9)}}, "result.a: with it the whole is too large"),
+        ({"result": {Unreadable(): 1}}, "result: a key of type Unreadable"),
+        ({"result": {1: 1}}, "result: a key of type int is no string"),
         ({"result": {"a": [1, math.nan]}}, "result.a[1]: nan is not a finite number"),
         ({"result": {"a": np.array([1.0, np.inf])}}, "result.a[1]: inf is not a finite number"),
         ({"result": {"a": 2**63}}, "result.a: a whole number of more than 64 bits"),
@@ -160,14 +175,19 @@ def test_a_prediction_is_the_result_where_the_built_in_has_nothing_to_solve() ->
         {"success": True, "result": guide, "confidence": 0.85, "model_id": "m"}, question, algorithm="mine"
     )
     assert reply.said == Prediction(guide)
-    assert (reply.model_id, reply.claimed_confidence) == ("m", 0.85)
+    assert (reply.model_id, reply.claimed_confidence, reply.prediction) == ("m", 0.85, guide)
     assert read_reply({"result": np.float64(2.5)}, question, algorithm="mine").said == Prediction({"prediction": 2.5})
 
 
 def test_the_same_prediction_is_advice_where_the_built_in_solves() -> None:
     guide = {"expected_duration": 100.0, "recommended_resources": {"cpu": 4, "memory": "8Gi"}, "confidence": 0.85}
-    said = read_reply({"success": True, "result": guide}, PACKING, algorithm="mine").said
-    assert said == Advice(recommended_resources={"cpu": 4.0, "memory": 2.0**33}, expected_duration_ms=100.0)
+    reply = read_reply({"success": True, "result": guide}, PACKING, algorithm="mine")
+    assert scored_values(reply.prediction) == {
+        "expected_duration": 100,
+        "recommended_resources.cpu": 4,
+        "recommended_resources.memory": 2**33,
+    }
+    assert reply.said == Advice(recommended_resources={"cpu": 4.0, "memory": 2.0**33}, expected_duration_ms=100.0)
 
 
 def test_a_result_needs_no_envelope() -> None:

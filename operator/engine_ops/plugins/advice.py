@@ -50,6 +50,17 @@ class Advice:
         """Whether there is anything in it that a placement can follow; the rest is told beside the answer."""
         return bool(self.node_scores or self.node_scores_by_task or self.order)
 
+    def told(self) -> dict[str, Any]:
+        """Return what is for readers of the answer, as JSON values: the resources and durations that are there."""
+        resources = self.recommended_resources or self.recommended_resources_by_id
+        duration = self.expected_duration_ms_by_id or self.expected_duration_ms
+        told: dict[str, Any] = {}
+        if resources:
+            told["recommendedResources"] = resources
+        if duration is not None and duration != {}:
+            told["expectedDurationMs"] = duration
+        return told
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Names:

@@ -77,6 +77,9 @@ class Reply:
     ----------
     said
         A feasible answer, advice, a prediction, or why there is none.
+    prediction
+        The result as the plugin wrote it, with advised amounts as numbers: what can be scored is in it, if anything
+        (`engine_ops.plugins.skill.SkillTracker.asked`). Empty for a refusal.
     model_id
         Of the model that it names.
     claimed_confidence
@@ -84,6 +87,7 @@ class Reply:
     """
 
     said: Checked | Advice | Prediction | Refusal
+    prediction: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model_id: str | None = None
     claimed_confidence: float | None = None
 
@@ -172,12 +176,17 @@ def read_reply(returned: object, question: Question, *, algorithm: str) -> Reply
             raise RefusedError("", f"must be a dict, not {quoted(envelope)}")
         confidence = _confidence(envelope.get("confidence"))
         model_id = _model_id(envelope.get("model_id"))
-        return Reply(_said(envelope, question, algorithm), model_id, confidence)
+        result = _result(envelope)
+        if isinstance(result, Refusal):
+            return Reply(result, model_id=model_id, claimed_confidence=confidence)
+        said = _said(result, question, algorithm)
+        return Reply(said, _scorable(result, said), model_id, confidence)
     except RefusedError as error:
         return Reply(Refusal(str(error), by_plugin=False))
 
 
-def _said(envelope: Mapping[str, Any], question: Question, algorithm: str) -> Checked | Advice | Prediction | Refusal:
+def _result(envelope: Mapping[str, Any]) -> Any:
+    """Return the result, or the plugin's own refusal."""
     success = envelope.get("success", True)
     if not isinstance(success, bool):
         raise RefusedError("success", f"must be true or false, not {quoted(success)}")
@@ -186,6 +195,16 @@ def _said(envelope: Mapping[str, Any], question: Question, algorithm: str) -> Ch
     result = envelope["result"] if "result" in envelope else _bare(envelope)
     if result is None:
         raise RefusedError("result", "required with success, but absent")
+    return result
+
+
+def _scorable(result: Any, said: Checked | Advice | Prediction) -> Mapping[str, Any]:
+    if isinstance(said, Advice):
+        return {**result, "recommended_resources": said.recommended_resources}
+    return result if isinstance(result, dict) else {}
+
+
+def _said(result: Any, question: Question, algorithm: str) -> Checked | Advice | Prediction:
     if question.checker is None:
         return Prediction(result if isinstance(result, dict) else {"prediction": result})
     if not isinstance(result, dict):

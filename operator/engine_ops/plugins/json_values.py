@@ -67,45 +67,48 @@ def quoted(value: object, length: int = 80) -> str:
 class _Copier:
     left: int
 
-    def copy(self, value: object, path: tuple[str | int, ...]) -> Any:
+    def copy(self, value: Any, path: tuple[str | int, ...]) -> Any:
         self.left -= 1
-        if isinstance(value, np.generic):
+        # Not isinstance: it asks an object for its __class__, which may be a property of the plugin's.
+        kind = type(value)
+        if issubclass(kind, np.generic):
             value = value.item()
-        elif isinstance(value, np.ndarray):
+        elif issubclass(kind, np.ndarray):
             # tolist() makes all values at once: their number is looked at first.
             self._charge(value.size, path)
-            value = value.tolist()
-        if value is None or isinstance(value, bool):
+            value = np.ndarray.tolist(value)
+        kind = type(value)
+        if value is None or kind is bool:
             return value
-        if isinstance(value, str):
+        if issubclass(kind, str):
             return self._text(value, path)
-        if isinstance(value, int):
+        if issubclass(kind, int):
             whole = int.__index__(value)
             if not -_LARGEST_INT <= whole < _LARGEST_INT:
                 raise RefusedError(format_path(path), "a whole number of more than 64 bits")
             return whole
-        if isinstance(value, float):
+        if issubclass(kind, float):
             number = float.__float__(value)
             if not math.isfinite(number):
                 raise RefusedError(format_path(path), f"{number} is not a finite number")
             return number
-        if not isinstance(value, dict | list | tuple):
-            raise RefusedError(format_path(path), f"a value of type {type(value).__name__} is no JSON value")
+        if not issubclass(kind, dict | list | tuple):
+            raise RefusedError(format_path(path), f"a value of type {_name_of(value)} is no JSON value")
         if len(path) >= MAX_DEPTH:
             raise RefusedError(format_path(path[:3]), f"nested more than {MAX_DEPTH} levels deep")
-        return self._container(value, path)
+        return self._container(value, kind, path)
 
-    def _container(self, value: dict[Any, Any] | list[Any] | tuple[Any, ...], path: tuple[str | int, ...]) -> Any:
+    def _container(self, value: Any, kind: type, path: tuple[str | int, ...]) -> Any:
         # The types' own iteration: a subclass may have another that never ends.
-        if isinstance(value, dict):
+        if issubclass(kind, dict):
             copied = {}
             for key, item in dict.items(value):
-                if not isinstance(key, str):
-                    raise RefusedError(format_path(path), f"the key {type(key).__name__} {_shown(key)} is no string")
+                if not issubclass(type(key), str):
+                    raise RefusedError(format_path(path), f"a key of type {_name_of(key)} is no string")
                 name = self._text(key, path)
                 copied[name] = self.copy(item, (*path, name))
             return copied
-        entries = list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
+        entries = list.__iter__(value) if issubclass(kind, list) else tuple.__iter__(value)
         items = []
         for place, item in enumerate(entries):
             items.append(self.copy(item, (*path, place)))
@@ -126,6 +129,7 @@ class _Copier:
             raise RefusedError(format_path(path[:3]), "with it the whole is too large; return less")
 
 
-def _shown(key: object) -> str:
-    """Write a key that is no string, without calling what is not known."""
-    return repr(key) if type(key) in {int, float, bool, type(None)} else "that the plugin made"
+def _name_of(value: object) -> str:
+    """Return the name of a value's type, without asking the value or its type's own type."""
+    name: str = type.__getattribute__(type(value), "__name__")
+    return name
