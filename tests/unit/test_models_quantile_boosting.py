@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine_ops.ml import WorkloadDataPoint
+from engine_ops.ml import WorkloadDataPoint, WorkloadDataset
 from engine_ops.ml.models import QuantileBoostingModel, QuantileBoostingPlugin
+from engine_ops.ml.models.flat_trees import FlatTrees
 from engine_ops.ml.testing import PluginContract, check_state
 
 START = 1_700_006_400_000
@@ -98,6 +99,32 @@ def test_sorting_is_needed_and_is_what_keeps_them_apart(model: QuantileBoostingM
     raw = model._trees.predict(rows).reshape(-1, 2, 3)
     assert (np.diff(raw, axis=2) < 0).any()  # the ensembles do cross
     assert (np.diff([list(row[CPU].values()) for row in model.predict_quantiles(rows)], axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_on_the_named_schema_it_predicts_what_scikit_learn_predicts(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[Any] = []
+
+    def kept(regressors: list[Any]) -> FlatTrees:
+        fitted.extend(regressors)
+        return of_boosting(regressors)
+
+    of_boosting = FlatTrees.of_boosting
+    monkeypatch.setattr(FlatTrees, "of_boosting", kept)
+    model = QuantileBoostingModel()
+    model.train(history(120, seed))
+    # Another history in the same columns: fields that are missing or of other words, outcomes that are not known yet.
+    others = history(60, seed + 10)
+    for index, point in enumerate(others[::3]):
+        point.metadata["request"] = {"kind": "c", "size": float(index)}
+    rows, _ = WorkloadDataset(others).to_numpy("duration", model.feature_schema)
+    assert np.isnan(rows).any()
+    assert {0.0, 1.0} <= set(rows[:, (model.feature_names or []).index("request.kind=a")])
+    expected = np.column_stack([regressor.predict(rows) for regressor in fitted])
+    assert model._trees is not None
+    assert expected.shape == (60, 6)
+    assert np.ptp(expected, axis=0).min() > 0.1  # they tell requests apart
+    assert np.abs(model._trees.predict(rows) - expected).max() < 1e-9
 
 
 def stored(state: dict[str, Any]) -> dict[str, Any]:

@@ -126,14 +126,17 @@ class SeasonalNaiveModel(RememberingModel):
         self.training_metadata = dict(metadata)
         self.is_trained = state.get("isTrained") is True
 
+    def observe(self, point: WorkloadDataPoint) -> None:
+        """Add one outcome, the newest: what `use_history` does for a whole history, in the order of `known_at`."""
+        values = actual_values(point)
+        for scope, name, hour in self._names(Request.of_point(point)) if values else ():
+            for key, value in values.items():
+                self._recent.setdefault((scope, name, hour, key), deque(maxlen=BASELINE_WINDOW)).append(value)
+
     def _digest(self, points: Sequence[WorkloadDataPoint]) -> None:
-        recent: dict[_Series, deque[float]] = {}
+        self._recent = {}
         for point in sorted(points, key=known_at):
-            values = actual_values(point)
-            for scope, name, hour in self._names(Request.of_point(point)) if values else ():
-                for key, value in values.items():
-                    recent.setdefault((scope, name, hour, key), deque(maxlen=BASELINE_WINDOW)).append(value)
-        self._recent = recent
+            self.observe(point)
 
     def _names(self, request: Request) -> Iterator[tuple[str, str, int]]:
         # The best first.
