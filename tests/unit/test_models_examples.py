@@ -122,7 +122,7 @@ def test_values_of_several_sizes_are_brought_to_one() -> None:
 
 
 def test_a_few_sizes_in_a_history_do_not_silence_the_rest() -> None:
-    points = [point(100.0, cpu=1.0) for _ in range(9)] + [point(100.0, size=1000, cpu=1.0)]
+    points = [point(100.0, cpu=1.0) for _ in range(9)] + [point(100.0, size=1000, cpu=9.0)]
     assert trained(ResourceOptimizerModel(), points).predict({}).prediction["recommended_resources"] == {"cpu": 1.0}
 
 

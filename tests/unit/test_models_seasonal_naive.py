@@ -129,7 +129,8 @@ def test_a_longer_history_is_taken_over_and_an_unchanged_one_is_not_read_again()
     model.use_history(None)
     assert digests == []
     model.use_history(longer[1:])
-    assert digests == [len(longer) - 1]
+    model.use_history([NIGHTS[0], *longer[2:]])
+    assert digests == [len(longer) - 1] * 2
 
 
 def test_too_little_is_refused_and_an_untrained_model_says_so() -> None:
