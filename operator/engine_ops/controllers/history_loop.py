@@ -7,6 +7,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from engine_ops.controllers.history_keeper import HistoryKeeper
 from engine_ops.controllers.history_report import conditions_of
 from engine_ops.controllers.view import RequestView
@@ -109,7 +111,7 @@ class HistoryLoop:
                         status = {"historyPoints": item.status.history_points}
                         self._keeper.note(RequestView(target=target, deleting=False, spec={}, status=status))
                 break
-            except (ApiError, UnavailableError) as error:
+            except (ApiError, UnavailableError, msgspec.MsgspecError) as error:
                 logger.warning("finished requests are not replayed yet, trying again in %.0f s: %s", delay, error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LAST_RETRY_SECONDS)
