@@ -5,8 +5,9 @@ The names below are the public SDK. They are loaded on first use, so that import
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engine_ops.lazy import lazy_names
 
 if TYPE_CHECKING:
     from engine_ops.engine.config import EngineConfig
@@ -40,13 +41,4 @@ _HOMES = {
     "plugin_registry": "engine_ops.plugins.registry",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -5,8 +5,9 @@ Importing it loads neither kopf nor a Kubernetes client nor scikit-learn.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engine_ops.lazy import lazy_names
 
 if TYPE_CHECKING:
     from engine_ops.ml.base_model import BaseMLModel
@@ -33,13 +34,4 @@ _HOMES = {
     "WorkloadDataset": "engine_ops.ml.dataset",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

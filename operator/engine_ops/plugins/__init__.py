@@ -5,8 +5,9 @@ The names below are for plugin authors and for programs that use plugins. They a
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engine_ops.lazy import lazy_names
 
 if TYPE_CHECKING:
     from engine_ops.plugins.base import BaseOptimizationPlugin, PluginError
@@ -45,13 +46,4 @@ _HOMES = {
     "register_installed": "engine_ops.plugins.discovery",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engine_ops.lazy import lazy_names
 
 if TYPE_CHECKING:
     from engine_ops.ml.examples.resource_optimizer import ResourceOptimizerModel, ResourceOptimizerPlugin
@@ -18,13 +19,4 @@ _HOMES = {
     "SimplePredictorPlugin": "engine_ops.ml.examples.simple_predictor",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -5,8 +5,9 @@ Each module has a model and a plugin of it. They are loaded on first use; numpy 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from engine_ops.lazy import lazy_names
 
 if TYPE_CHECKING:
     from engine_ops.ml.models.quantile_boosting import QuantileBoostingModel, QuantileBoostingPlugin
@@ -21,13 +22,4 @@ _HOMES = {
     "SeasonalNaivePlugin": "engine_ops.ml.models.seasonal_naive",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)
