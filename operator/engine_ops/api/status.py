@@ -9,18 +9,42 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
+from engine_ops.api.conditions import (
+    MAX_MESSAGE,
+    READY,
+    RECONCILING,
+    STALLED,
+    Wanted,
+    conditions_of,
+    find,
+    is_true,
+    parse_timestamp,
+    timestamp,
+)
 from engine_ops.api.reasons import Reason
 
 Status = dict[str, Any]
 
-READY: Final = "Ready"
-RECONCILING: Final = "Reconciling"
-STALLED: Final = "Stalled"
-
-MAX_MESSAGE: Final = 2048
-"""Messages are cut here: they are read in terminals, and the API server's limit is far above."""
+__all__ = [
+    "MAX_MESSAGE",
+    "READY",
+    "RECONCILING",
+    "STALLED",
+    "Attempt",
+    "Solution",
+    "Status",
+    "answered",
+    "find",
+    "is_true",
+    "parse_timestamp",
+    "solving",
+    "stalled",
+    "suspended",
+    "timestamp",
+    "waiting",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,7 +130,7 @@ def suspended(attempt: Attempt, now: datetime.datetime) -> Status:
     message = "spec.suspend is true; set it to false to have the request answered"
     status = _keeping_answer(attempt.previous)
     status["observedGeneration"] = attempt.generation
-    status["conditions"] = _conditions(attempt, [(READY, False, Reason.SUSPENDED, message)], now)
+    status["conditions"] = _of(attempt, [(READY, False, Reason.SUSPENDED, message)], now)
     return status
 
 
@@ -116,7 +140,7 @@ def waiting(attempt: Attempt, reason: str, message: str, now: datetime.datetime)
     if status["observedGeneration"] != attempt.generation:
         status["startTime"] = timestamp(attempt.started)
     conditions = [(READY, False, reason, message), (RECONCILING, True, reason, message)]
-    status["conditions"] = _conditions(attempt, conditions, now)
+    status["conditions"] = _of(attempt, conditions, now)
     return status
 
 
@@ -131,42 +155,17 @@ def solving(attempt: Attempt, progress: Mapping[str, Any] | None, now: datetime.
     else:
         status["startTime"] = timestamp(attempt.started)
         conditions.insert(0, (READY, False, Reason.SOLVING, message))
-    status["conditions"] = _conditions(attempt, conditions, now)
+    status["conditions"] = _of(attempt, conditions, now)
     if progress:
         status["progress"] = dict(progress)
     return status
 
 
-def find(status: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
-    """Return the condition of a type, or None."""
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == type_:
-            found: Mapping[str, Any] = condition
-            return found
-    return None
-
-
-def is_true(status: Mapping[str, Any], type_: str) -> bool:
-    """Whether the condition of a type is there and true."""
-    condition = find(status, type_)
-    return condition is not None and condition.get("status") == "True"
-
-
-def timestamp(moment: datetime.datetime) -> str:
-    """Write a moment as Kubernetes does: RFC 3339, UTC, whole seconds."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_timestamp(text: str) -> datetime.datetime:
-    """Read what `timestamp` wrote."""
-    return datetime.datetime.fromisoformat(text)
-
-
-def _final(attempt: Attempt, conditions: Sequence[tuple[str, bool, str, str]], now: datetime.datetime) -> Status:
+def _final(attempt: Attempt, conditions: Sequence[Wanted], now: datetime.datetime) -> Status:
     status: Status = {
         "observedGeneration": attempt.generation,
         "run": attempt.run,
-        "conditions": _conditions(attempt, conditions, now),
+        "conditions": _of(attempt, conditions, now),
         "startTime": timestamp(attempt.started),
         "completionTime": timestamp(now),
     }
@@ -175,35 +174,14 @@ def _final(attempt: Attempt, conditions: Sequence[tuple[str, bool, str, str]], n
     return status
 
 
+def _of(attempt: Attempt, wanted: Sequence[Wanted], now: datetime.datetime) -> list[dict[str, Any]]:
+    return conditions_of(wanted, attempt.previous, attempt.generation, now)
+
+
 def _keeping_answer(previous: Mapping[str, Any]) -> Status:
     status = {key: value for key, value in previous.items() if key not in ("conditions", "progress")}
     status.setdefault("observedGeneration", -1)
     return status
-
-
-def _conditions(
-    attempt: Attempt, wanted: Sequence[tuple[str, bool, str, str]], now: datetime.datetime
-) -> list[dict[str, Any]]:
-    conditions = []
-    for type_, is_so, reason, message in wanted:
-        status = "True" if is_so else "False"
-        before = find(attempt.previous, type_)
-        unchanged = before is not None and before.get("status") == status
-        conditions.append(
-            {
-                "type": type_,
-                "status": status,
-                "reason": str(reason),
-                "message": _cut(message),
-                "observedGeneration": attempt.generation,
-                "lastTransitionTime": before["lastTransitionTime"] if before and unchanged else timestamp(now),
-            }
-        )
-    return conditions
-
-
-def _cut(message: str) -> str:
-    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
 def _describe(progress: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from engine_ops.api.base import API_VERSION
 from engine_ops.kube.connection import METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
+from engine_ops.kube.paths import REQUEST
 from engine_ops.kube.status_writer import Target
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ COMPONENT = "engine-ops"
 MAX_QUEUED = 1000
 MAX_MESSAGE = 1024
 """The API server's limit for an Event's note."""
+CLUSTER_SCOPED_NAMESPACE = "default"
+"""Where the API server wants the Events of objects that have no namespace."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,28 +82,30 @@ class EventRecorder:
 
     async def _post(self, notice: _Notice) -> None:
         target = notice.target
+        namespace = target.namespace or CLUSTER_SCOPED_NAMESPACE
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": target.kind.kind,
+            "namespace": target.namespace,
+            "name": target.name,
+            "uid": target.uid,
+        }
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{target.name[:230]}.{secrets.token_hex(8)}", "namespace": target.namespace},
+            "metadata": {"name": f"{target.name[:230]}.{secrets.token_hex(8)}", "namespace": namespace},
             "type": notice.type,
             "reason": notice.reason,
             "note": notice.message[:MAX_MESSAGE],
-            "action": "Solve",
+            "action": "Solve" if target.kind == REQUEST else "Run",
             "eventTime": notice.time,
             "reportingController": COMPONENT,
             "reportingInstance": self._instance,
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": "OptimizationRequest",
-                "namespace": target.namespace,
-                "name": target.name,
-                "uid": target.uid,
-            },
+            "regarding": regarding,
         }
         await self._connection.request(
             "POST",
-            f"/apis/events.k8s.io/v1/namespaces/{target.namespace}/events",
+            f"/apis/events.k8s.io/v1/namespaces/{namespace}/events",
             body=msgspec.json.encode(event),
             accept=METADATA_ONLY,
         )

@@ -9,7 +9,7 @@ import msgspec
 
 from engine_ops.kube.connection import METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError
-from engine_ops.kube.paths import request_path, requests_path
+from engine_ops.kube.paths import requests_path
 from engine_ops.kube.status_writer import Target
 
 PAGE_SIZE = 500
@@ -70,7 +70,7 @@ class Requests:
             As `Connection.request` does.
         """
         try:
-            body = await self._connection.get(request_path(target.namespace, target.name))
+            body = await self._connection.get(target.path())
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -114,7 +114,7 @@ class Requests:
         try:
             await self._connection.request(
                 "DELETE",
-                request_path(target.namespace, target.name),
+                target.path(),
                 body=msgspec.json.encode(options),
                 accept=METADATA_ONLY,
             )

@@ -18,7 +18,7 @@ import msgspec
 
 from engine_ops.kube.connection import JSON_PATCH, METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
-from engine_ops.kube.paths import request_path
+from engine_ops.kube.paths import REQUEST, ResourceKind, object_path
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +40,34 @@ class Written(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """The object a status is for: this uid in this generation, and no other."""
+    """The object a status is for: this uid in this generation, and no other.
+
+    Parameters
+    ----------
+    namespace
+        Empty for a cluster-scoped object.
+    name, uid, generation
+        As in its metadata.
+    kind
+        Which of our own.
+    """
 
     namespace: str
     name: str
     uid: str
     generation: int
+    kind: ResourceKind = REQUEST
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        return f"{self.namespace}/{self.name}" if self.namespace else f"{self.kind.kind} {self.name}"
+
+    def path(self, subresource: str = "") -> str:
+        """Return the object's path, or that of a subresource."""
+        return object_path(self.kind, self.namespace, self.name, subresource)
 
 
 class StatusWriter:
-    """Writes whole statuses of OptimizationRequests, a bounded number at once.
+    """Writes whole statuses of our own objects, a bounded number at once.
 
     Parameters
     ----------
@@ -88,7 +103,7 @@ class StatusWriter:
                 {"op": "add", "path": "/status", "value": status},
             ]
         )
-        path = request_path(target.namespace, target.name, "status")
+        path = target.path("status")
         attempt, refusals = 0, 0
         while True:
             try:
@@ -123,7 +138,7 @@ class StatusWriter:
         attempt = 0
         while True:
             try:
-                current = await self._connection.get(request_path(target.namespace, target.name))
+                current = await self._connection.get(target.path())
                 break
             except ApiError as again:
                 if again.status == 404:
