@@ -215,6 +215,9 @@ CASES = [
     *_bounds(REQUEST, "status.metrics.score", 0, 1),
     *[_word(REQUEST, f"status.solvedBy.{name}") for name in ("name", "algorithm", "version", "modelId")],
     *_name(REQUEST, "status.solvedBy.plugin", good="a.b", bad="A"),
+    Case(REQUEST, "status.solvedBy.role", "enum", "advice", "boss"),
+    *_bounds(REQUEST, "status.solvedBy.confidence", 0, 1),
+    *_bounds(REQUEST, "status.solvedBy.claimedConfidence", 0, 1),
     _word(REQUEST, "status.solvedBy.fallbackReason", 1024),
     _word(REQUEST, "status.inputDigest"),
     *[case for name in _MEASURES for case in _bounds(REQUEST, f"status.progress.{name}", 0, MAX_COUNT)],
@@ -244,8 +247,31 @@ CASES = [
     *_bounds(PLUGIN, "spec.training.minSamples", 1, 1_000_000),
     *_bounds(PLUGIN, "spec.training.retrain.afterSamples", 1, 1_000_000),
     *_bounds(PLUGIN, "spec.training.retrain.intervalSeconds", 60, YEAR_SECONDS),
+    *_bounds(PLUGIN, "spec.training.timeoutSeconds", 1, 86_400),
+    Case(PLUGIN, "spec.training.gate", "enum", "none", "open"),
+    Case(PLUGIN, "spec.training.tolerance", "pattern", "1.5", "0.9"),
+    Case(PLUGIN, "spec.training.tolerance", "maxLength", "100.125", "1.1250000"),
+    Case(PLUGIN, "spec.training.pinnedModel", "pattern", "sha256:" + "a" * 12, "sha256:" + "a" * 11),
+    Case(PLUGIN, "spec.training.pinnedModel", "maxLength", "sha256:" + "a" * 64, "sha256:" + "a" * 65),
+    Case(PLUGIN, "spec.mode", "enum", "shadow", "passive"),
     *_conditions(PLUGIN),
     _word(PLUGIN, "status.version"),
+    _word(PLUGIN, "status.description", 1024),
+    Case(PLUGIN, "status.types", "maxItems", ["resource"] * 16, ["resource"] * 17),
+    _word(PLUGIN, "status.types[0]"),
+    _required(PLUGIN, "status.candidate.id", "a"),
+    _word(PLUGIN, "status.candidate.id"),
+    _word(PLUGIN, "status.candidate.digest"),
+    Case(PLUGIN, "status.candidate.trainedAt", "format", _NOON, "noon"),
+    *_bounds(PLUGIN, "status.candidate.samples", 0, MAX_COUNT),
+    *_bounds(PLUGIN, "status.candidate.outcomes", 0, MAX_COUNT),
+    _word(PLUGIN, "status.candidate.message", 1024),
+    _required(PLUGIN, "status.score.key", "a"),
+    _word(PLUGIN, "status.score.key"),
+    _required(PLUGIN, "status.score.outcomes", 5),
+    *_bounds(PLUGIN, "status.score.outcomes", 0, MAX_COUNT),
+    *_bounds(PLUGIN, "status.score.loss", 0, MAX_COUNT),
+    *_bounds(PLUGIN, "status.score.baselineLoss", 0, MAX_COUNT),
     _required(PLUGIN, "status.model.id", "a"),
     _word(PLUGIN, "status.model.id"),
     _word(PLUGIN, "status.model.digest"),
@@ -257,7 +283,7 @@ CASES = [
     *_bounds(PLUGIN, "status.claimedConfidence", 0, 1),
     *[
         case
-        for name in ("requests", "failures", "fallbacks")
+        for name in ("requests", "answers", "failures", "fallbacks")
         for case in _bounds(PLUGIN, f"status.counts.{name}", 0, MAX_COUNT)
     ],
     *_bounds(PLUGIN, "status.latency.p50Ms", 0, 2**31 - 1),
@@ -504,7 +530,15 @@ def base_status(resource: Resource) -> dict[str, Any]:
             "historyPoints": [copy.deepcopy(HISTORY_POINT)],
         }
     else:
-        status |= {"model": {"id": "a"}, "counts": {"requests": 1}, "latency": {"p50Ms": 1}}
+        status |= {
+            "types": ["resource"],
+            "configSchema": {"type": "object"},
+            "model": {"id": "a"},
+            "candidate": {"id": "a"},
+            "score": {"key": "success_rate", "outcomes": 1},
+            "counts": {"requests": 1},
+            "latency": {"p50Ms": 1},
+        }
     return status
 
 

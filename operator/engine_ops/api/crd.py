@@ -186,6 +186,10 @@ OPTIMIZER_PLUGIN: Final = Resource(
         Column("Version", ".status.version", "string", "The version that the plugin gives of itself."),
         Column("Skill", ".status.skill", "string", "1 is perfect, 0 no better than the median of the last five."),
         _AGE,
+        Column("Confidence", ".status.confidence", "number", "The share of predictions that were close.", wide=True),
+        Column("Model", ".status.model.digest", "string", "The model that answers.", wide=True),
+        Column("Requests", ".status.counts.requests", "integer", "How many requests it was asked.", wide=True),
+        Column("Failures", ".status.counts.failures", "integer", "How many of them it failed.", wide=True),
         _MESSAGE,
     ),
 )

@@ -229,14 +229,21 @@ class SolvedBy(ResourceModel):
     """The plugin if one made the answer, else the algorithm."""
     plugin: ObjectName | None = None
     """The OptimizerPlugin that made the answer or gave the advice for it."""
+    role: Literal["answer", "advice", "prediction"] | None = None
+    """What the plugin gave: the answer, advice that the built-in algorithm followed, or a prediction that nothing can
+    check."""
     algorithm: Word | None = None
     """The built-in algorithm that made the answer."""
     version: Word | None = None
     """The version of the plugin or of the operator."""
     model_id: Word | None = None
     """The identifier of the plugin's model at that time."""
+    confidence: Share | None = None
+    """The share of the model's last 100 scored predictions that were close enough. Absent below 30."""
+    claimed_confidence: Share | None = None
+    """The confidence that the plugin itself claims."""
     fallback_reason: Annotated[str, Field(max_length=1024)] | None = None
-    """Why the built-in algorithm answered though a plugin was asked."""
+    """Why plugins that were asked did not answer, or not alone."""
 
     @model_validator(mode="before")
     @classmethod

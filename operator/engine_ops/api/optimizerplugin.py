@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from engine_ops.api.base import API_VERSION, ResourceModel
 from engine_ops.api.condition import Condition, Conditions
 from engine_ops.api.fields import (
+    ATOMIC_LIST,
     EMPTY_DEFAULT,
     INT32_MAX,
     INTEGRAL,
@@ -17,6 +19,7 @@ from engine_ops.api.fields import (
     Count,
     Flag,
     FreeForm,
+    Measure,
     NamespaceName,
     PositiveQuantity,
     Share,
@@ -40,14 +43,18 @@ __all__ = [
     "OptimizerPlugin",
     "OptimizerPluginSpec",
     "OptimizerPluginStatus",
+    "PluginCandidate",
     "PluginCounts",
     "PluginLatency",
     "PluginLimits",
+    "PluginMode",
     "PluginModel",
+    "PluginScore",
     "PluginService",
     "PluginSource",
     "PluginTraining",
     "RetrainPolicy",
+    "TrainingGate",
 ]
 
 _IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
@@ -109,13 +116,52 @@ class RetrainPolicy(ResourceModel):
     """When the loss of the last predictions has grown since the model was promoted."""
 
 
+class TrainingGate(StrEnum):
+    """What a newly trained model must pass before it is served."""
+
+    PROVEN = "proven"
+    NONE = "none"
+
+
+class PluginMode(StrEnum):
+    """Whether what the plugin says is served."""
+
+    ACTIVE = "active"
+    SHADOW = "shadow"
+
+
+DIGEST: Final = r"^sha256:[0-9a-f]{12,64}$"
+"""Of a trained model: ``sha256:`` and its first 12 hexadecimal digits or more."""
+
+
+TOLERANCE: Final = r"^[1-9][0-9]{0,2}(\.[0-9]{1,3})?$"
+"""A factor of 1 or more."""
+
+
 class PluginTraining(ResourceModel):
     """How the plugin learns from the history."""
 
     min_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000), INTEGRAL] = 10
     """How many points of history the first training needs; 10 unless set."""
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=86_400), INTEGRAL] = 120
+    """How long one training may take; it is ended after that. 1 to 86400; 120 unless set."""
     retrain: RetrainPolicy = Field(default_factory=RetrainPolicy, json_schema_extra=EMPTY_DEFAULT)
-    """When a new model is trained. It replaces the current one only after it was better on later outcomes."""
+    """When a new model is trained."""
+    gate: TrainingGate | None = None
+    """What a newly trained model must pass before it is served. proven: it is asked in shadow until it was better than
+    the model before it and than the median of the last five, on at least 30 later outcomes. none: it is served at once.
+    Without it, proven for types that have a built-in answer and none for ml-driven."""
+    tolerance: Annotated[str, Field(max_length=7, pattern=TOLERANCE)] = "1.25"
+    """Within which factor of the outcome a prediction counts as right, as a string; "1.25" unless set. The confidence
+    is the share of predictions that do."""
+    pinned_model: Annotated[str, Field(pattern=DIGEST, max_length=71)] | None = None
+    """The digest of an earlier model that is to be served, as status.model.digest had it. Nothing is trained while it
+    is set."""
+
+    @property
+    def tolerance_factor(self) -> float:
+        """`tolerance` as a number."""
+        return float(self.tolerance)
 
 
 class OptimizerPluginSpec(ResourceModel):
@@ -137,6 +183,9 @@ class OptimizerPluginSpec(ResourceModel):
     """Where the plugin's code is: exactly one of entryPoint and service."""
     config: FreeForm | None = None
     """The plugin's own configuration, checked by the plugin's own schema."""
+    mode: PluginMode = PluginMode.ACTIVE
+    """Whether what the plugin says is served: active, or shadow, where it is asked and scored only. active unless
+    set."""
     limits: PluginLimits = Field(default_factory=PluginLimits, json_schema_extra=EMPTY_DEFAULT)
     """What one worker of the plugin may use."""
     training: PluginTraining = Field(default_factory=PluginTraining, json_schema_extra=EMPTY_DEFAULT)
@@ -144,7 +193,7 @@ class OptimizerPluginSpec(ResourceModel):
 
 
 class PluginModel(ResourceModel):
-    """The model that answers now."""
+    """A trained model."""
 
     id: Word
     """The model's identifier."""
@@ -156,15 +205,41 @@ class PluginModel(ResourceModel):
     """A digest of the trained model, such as sha256:abc."""
 
 
+class PluginCandidate(PluginModel):
+    """A newer model, in shadow: it is asked and scored, and not served yet."""
+
+    outcomes: Count | None = None
+    """How many of its predictions have an outcome."""
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    """How it does beside the model that is served and beside the median of the last five."""
+
+
+class PluginScore(ResourceModel):
+    """How well the model predicts, over the outcomes since it was trained."""
+
+    key: Word
+    """What is predicted, such as expected_duration."""
+    outcomes: Count
+    """How many predictions were scored."""
+    loss: Measure | None = None
+    """Their mean loss: the absolute log error, the squared error of a success rate."""
+    baseline_loss: Measure | None = None
+    """The mean loss of the median of the last five on the same outcomes."""
+    drift: Flag | None = None
+    """Whether the loss of the last 50 is above 1.2 times that at promotion."""
+
+
 class PluginCounts(ResourceModel):
     """What was asked of the plugin since the operator started counting."""
 
     requests: Count = 0
     """How many requests the plugin was asked."""
+    answers: Count = 0
+    """To how many of them it gave something that could be used."""
     failures: Count = 0
     """How many of them ended in an error, a time-out or a crash."""
     fallbacks: Count = 0
-    """How many of them the built-in algorithm answered instead."""
+    """How many of them another plugin or the built-in algorithm answered instead."""
 
 
 class PluginLatency(ResourceModel):
@@ -186,11 +261,21 @@ class OptimizerPluginStatus(ResourceModel):
     spec must change first; Trained that it has a model; Degraded that it failed too often and is left out."""
     version: Word | None = None
     """The version that the plugin gives of itself."""
+    description: Annotated[str, Field(max_length=1024)] | None = None
+    """What the plugin says that it does."""
+    types: Annotated[list[Word], Field(max_length=16, json_schema_extra=ATOMIC_LIST)] | None = None
+    """The types of request that it is asked for."""
+    config_schema: FreeForm | None = None
+    """JSON schema of the plugin's own configuration, where it has one."""
     model: PluginModel | None = None
     """The model that answers now."""
-    skill: Annotated[str, Field(max_length=32, pattern=r"^(Unscored|-?[0-9]+(\.[0-9]+)?)$")] | None = None
+    candidate: PluginCandidate | None = None
+    """A newer model in shadow."""
+    skill: Annotated[str, Field(max_length=32, pattern=r"^(Unscored|Unproven|-?[0-9]+(\.[0-9]+)?)$")] | None = None
     """How much smaller the plugin's loss is than that of the median of the last five: 1 is perfect, 0 no better, below
-    0 worse. Unscored where outcomes do not say."""
+    0 worse. Unscored where outcomes do not say, Unproven before there are enough."""
+    score: PluginScore | None = None
+    """What the skill is made of."""
     confidence: Share | None = None
     """The share of the last 100 scored predictions that were close enough. Absent below 30."""
     claimed_confidence: Share | None = None
