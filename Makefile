@@ -57,7 +57,7 @@ crds: $(READY)  ## Generate the custom resource definitions and their reference 
 
 lock: $(READY)  ## Resolve the dependencies anew, with hashes (needs uv).
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
-	  --upgrade --output-file requirements.lock
+	  --extra ml --upgrade --output-file requirements.lock
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	  --extra devcluster --extra plot --extra parquet --extra pandas --extra ml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 

@@ -60,8 +60,9 @@ def test_a_new_plugin_has_its_defaults(cluster: DevCluster) -> None:
         "enabled": True,
         "priority": 0,
         "source": {"service": {"name": "a", "namespace": "b", "port": 80}},
+        "mode": "active",
         "limits": {"timeoutSeconds": 10, "memory": "512Mi"},
-        "training": {"minSamples": 10, "retrain": {"onDrift": True}},
+        "training": {"minSamples": 10, "retrain": {"onDrift": True}, "timeoutSeconds": 120, "tolerance": "1.25"},
     }
     assert OptimizerPlugin.model_validate(manifest).spec.to_manifest() == created["spec"]
 
