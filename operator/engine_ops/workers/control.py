@@ -1,4 +1,7 @@
-"""What a pool and its fork server tell each other: one msgpack message a packet, on a SOCK_SEQPACKET pair."""
+"""What is said to a process that forks workers, and what it says: one msgpack message a packet, on SOCK_SEQPACKET.
+
+A pool and its fork server speak it, and the operator and its plugin host.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,30 @@ class Configure(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
     niceness: int
 
 
-class Spawn(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
-    """Fork a worker. Its socket comes with the packet."""
+class Spawn(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
+    """Fork a worker. Its socket comes with the packet.
+
+    Parameters
+    ----------
+    worker_id
+        Unique on this control socket, never used again.
+    label
+        What it is for; in logs.
+    memory_limit_bytes
+        It is killed above this, where the one who forks watches memory (`engine_ops.plugins.host.watchdog`); 0 for
+        no limit.
+    search_path
+        Its ``sys.path``; empty for the forking process's own.
+    """
 
     worker_id: int
+    label: str = ""
+    memory_limit_bytes: int = 0
+    search_path: tuple[str, ...] = ()
 
 
 class Kill(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
-    """Kill a worker. The fork server does it: as the parent it knows that the pid is still this worker's."""
+    """Kill a worker. Its parent does it, which knows that the pid is still this worker's."""
 
     worker_id: int
 
@@ -64,12 +83,15 @@ class Exited(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
         Not negative; None if a signal killed it.
     signal
         The signal's number; None if it exited by itself.
+    oom_bytes
+        The memory that it used when it was killed for being above its limit; None if that was not why.
     """
 
     worker_id: int
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
+    oom_bytes: int | None = None
 
 
 COMMANDS: msgspec.msgpack.Decoder[Configure | Spawn | Kill] = msgspec.msgpack.Decoder(Configure | Spawn | Kill)

@@ -6,14 +6,13 @@ import asyncio
 import itertools
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from engine_ops.workers import control
-from engine_ops.workers.errors import WorkerDiedError, WorkerStartError
+from engine_ops.workers.errors import WorkerDiedError, WorkerStartError, death
 from engine_ops.workers.frames import FrameError
 from engine_ops.workers.launcher import Launcher, Notice
 from engine_ops.workers.link import WorkerLink
@@ -174,7 +173,7 @@ class Crew:
         if link.exited is None and self._launcher is not None:
             self._launcher.kill(link.worker_id)
         if link.job is not None:
-            link.fail(_death(link.exited))
+            link.fail(death(link.exited))
         link.release()
 
     async def _launch(self) -> None:
@@ -300,15 +299,3 @@ async def _reap(pids: list[int]) -> None:
         if not left:
             return
         await asyncio.sleep(0.05)
-
-
-def _death(exited: control.Exited | None) -> WorkerDiedError:
-    if exited is None:
-        return WorkerDiedError("the worker hung up in the middle of the task; it was killed")
-    if exited.signal is not None:
-        try:
-            name = signal.Signals(exited.signal).name
-        except ValueError:
-            name = f"signal {exited.signal}"
-        return WorkerDiedError(f"the worker was killed by {name}", signal=exited.signal)
-    return WorkerDiedError(f"the worker exited with code {exited.exit_code}", exit_code=exited.exit_code)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+
+from engine_ops.workers.control import Exited
 from engine_ops.workers.messages import Solved
 
 
@@ -62,3 +65,29 @@ class WorkerStartError(RuntimeError):
 
 class PoolClosedError(RuntimeError):
     """The pool is closed, or was closed before a worker could take the task."""
+
+
+def death(exited: Exited | None, *, what: str = "worker") -> WorkerDiedError:
+    """Return the error of a worker that ended in the middle of a task.
+
+    Parameters
+    ----------
+    exited
+        How; None if it closed its socket and was then killed.
+    what
+        What people call it.
+    """
+    if exited is None:
+        return WorkerDiedError(f"the {what} hung up in the middle of the task; it was killed")
+    if exited.error is not None:
+        return WorkerDiedError(exited.error)
+    if exited.oom_bytes is not None:
+        used = f"{exited.oom_bytes / 2**20:.0f} MiB"
+        return WorkerDiedError(f"the {what} used {used} of memory, more than it may; it was killed", signal=9, oom=True)
+    if exited.signal is not None:
+        try:
+            name = signal.Signals(exited.signal).name
+        except ValueError:
+            name = f"signal {exited.signal}"
+        return WorkerDiedError(f"the {what} was killed by {name}", signal=exited.signal)
+    return WorkerDiedError(f"the {what} exited with code {exited.exit_code}", exit_code=exited.exit_code)

@@ -70,14 +70,14 @@ class FrameDecoder(Generic[MessageT]):
     payloads
         Decodes one payload. It may be shared by many decoders of one thread.
     limit_bytes
-        The longest payload taken.
+        The longest payload taken; may be changed between messages.
     """
 
-    __slots__ = ("_buffer", "_limit_bytes", "_payloads")
+    __slots__ = ("_buffer", "_payloads", "limit_bytes")
 
     def __init__(self, payloads: msgspec.msgpack.Decoder[MessageT], *, limit_bytes: int = MAX_FRAME_BYTES) -> None:
         self._payloads = payloads
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._buffer = bytearray()
 
     def feed(self, piece: bytes) -> list[MessageT]:
@@ -99,8 +99,8 @@ class FrameDecoder(Generic[MessageT]):
         with memoryview(stream) as view:
             while len(stream) - start >= _LENGTH.size:
                 (size_bytes,) = _LENGTH.unpack_from(stream, start)
-                if size_bytes > self._limit_bytes:
-                    raise FrameTooLargeError(size_bytes, self._limit_bytes)
+                if size_bytes > self.limit_bytes:
+                    raise FrameTooLargeError(size_bytes, self.limit_bytes)
                 payload_start = start + _LENGTH.size
                 if len(stream) - payload_start < size_bytes:
                     break
