@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from engine_ops.plugins.breaker import BreakerPolicy, BreakerState, CircuitBreaker, Permit
-from engine_ops.plugins.instance import Counters, LastError, Latency, Unanswered, UnansweredKind
+from engine_ops.plugins.instance import Counters, LastError, Latency, Unanswered, UnansweredKind, closing
 from engine_ops.plugins.messages import Ask, Opened, Replied, Trained
 
 logger = logging.getLogger(__name__)
@@ -281,11 +281,6 @@ class GuardedInstance(abc.ABC):
             await self._shut()
         except Exception:
             logger.exception("plugin %s: it could not be ended in good order", self._name)
-
-
-def closing() -> Unanswered:
-    """Return what is said to requests that come too late."""
-    return Unanswered("it is being replaced or removed", "closing")
 
 
 def _p50_and_p99(durations_ms: Iterable[float]) -> tuple[float, float]:

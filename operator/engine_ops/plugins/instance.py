@@ -30,6 +30,11 @@ class Unanswered:
     kind: UnansweredKind
 
 
+def closing() -> Unanswered:
+    """Return what is said to requests that come when the instance is closed already."""
+    return Unanswered("it is being replaced or removed", "closing")
+
+
 class PluginBrokenError(Exception):
     """A plugin cannot be loaded, or not be trained; more of the same will not help soon.
 
