@@ -10,9 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import msgspec
-
 from engine_ops.workers import control
+from engine_ops.workers.control_link import ControlLink
 from engine_ops.workers.errors import WorkerStartError
 from engine_ops.workers.process import ONE_THREAD
 
@@ -47,9 +46,8 @@ class Launcher:
         self._configuration = configuration
         self._on_notice = on_notice
         self._on_lost = on_lost
-        self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._sock: socket.socket | None = None
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._link: ControlLink | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,49 +98,31 @@ class Launcher:
         except BaseException:
             ours.close()
             raise
-        ours.setblocking(False)
-        self._sock = ours
-        self._loop.add_reader(ours, self._read)
-        self._tell(self._configuration)
+        self._link = ControlLink(ours, on_notice=self._noticed, on_lost=self._lost, on_stuck=self._stuck)
+        self._link.tell(self._configuration)
 
     def spawn(self, worker_id: int, sock: socket.socket) -> None:
         """Ask for a worker that serves ``sock``, which the caller closes afterwards."""
-        self._tell(control.Spawn(worker_id), [sock.fileno()])
+        if self._link is not None:
+            self._link.spawn(control.Spawn(worker_id), sock)
 
     def kill(self, worker_id: int) -> None:
         """Kill a worker and all that it started."""
-        self._tell(control.Kill(worker_id))
+        if self._link is not None:
+            self._link.kill(worker_id)
 
-    def _tell(self, command: msgspec.Struct, descriptors: list[int] | None = None) -> None:
-        if self._sock is None:
-            return
-        try:
-            socket.send_fds(self._sock, [control.encode(command)], descriptors or [])
-        except BlockingIOError:
-            # Hundreds of unread commands: it is stuck. Its workers die with it, and the pool starts another.
-            if self._process is not None:
-                self._process.kill()
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it is gone; the reader notices
+    def _noticed(self, notice: Notice | control.Ready | control.Broken) -> None:
+        if isinstance(notice, control.Ready):
+            self._settle(None)
+        elif isinstance(notice, control.Broken):
+            self._settle(WorkerStartError(f"the workers cannot be loaded: {notice.message}"))
+        else:
+            self._on_notice(notice)
 
-    def _read(self) -> None:
-        while self._sock is not None:
-            try:
-                packet = self._sock.recv(control.MAX_PACKET_BYTES)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                packet = b""
-            if not packet:
-                self._lost()
-                return
-            notice = control.NOTICES.decode(packet)
-            if isinstance(notice, control.Ready):
-                self._settle(None)
-            elif isinstance(notice, control.Broken):
-                self._settle(WorkerStartError(f"the workers cannot be loaded: {notice.message}"))
-            else:
-                self._on_notice(notice)
+    def _stuck(self) -> None:
+        # Its workers die with it, and the pool starts another.
+        if self._process is not None:
+            self._process.kill()
 
     def _settle(self, error: WorkerStartError | None) -> None:
         if self._ready.done():
@@ -153,21 +133,15 @@ class Launcher:
             self._ready.set_exception(error)
 
     def _lost(self) -> None:
-        self._hang_up()
         if self._ready.done():
             self._on_lost()
         else:
             self._settle(WorkerStartError("the fork server ended before it was ready; its log says why"))
 
-    def _hang_up(self) -> None:
-        if self._sock is not None:
-            self._loop.remove_reader(self._sock)
-            self._sock.close()
-            self._sock = None
-
     async def close(self) -> None:
         """End it with all its workers, and reap it. Calling it again is harmless."""
-        self._hang_up()
+        if self._link is not None:
+            self._link.close()
         loading = not self._ready.done()
         self._settle(WorkerStartError("the pool was closed before the fork server was ready"))
         process = self._process
