@@ -6,7 +6,9 @@ import dataclasses
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
+
+import msgspec
 
 from engine_ops.ml import scoring
 
@@ -15,6 +17,14 @@ SCORED_WINDOW: Final = 3840
 
 MAX_PENDING: Final = 10_000
 """Predictions that wait for their outcome; the oldest are forgotten, as the history forgets their points."""
+
+SAVED_SCORED: Final = 960
+"""The newest so many outcomes are in a saved tracker: as many as the sixth look of a promotion."""
+
+SAVED_PENDING: Final = 1000
+"""The newest so many predictions that wait are."""
+
+_FORMAT: Final = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +79,28 @@ class _Pending:
     baseline: Mapping[str, float]
 
 
+class _SavedScored(msgspec.Struct, frozen=True, array_like=True):
+    point: str
+    losses: dict[str, float]
+    baseline_losses: dict[str, float]
+    within: dict[str, bool]
+
+
+class _SavedPending(msgspec.Struct, frozen=True, array_like=True):
+    point: str
+    predicted: dict[str, float]
+    baseline: dict[str, float]
+
+
+class _SavedTracker(msgspec.Struct, frozen=True):
+    format: int
+    scored: tuple[_SavedScored, ...]
+    pending: tuple[_SavedPending, ...]
+    since_mark: int
+    loss_at_promotion: float | None
+    since_promotion: tuple[float, ...]
+
+
 class SkillTracker:
     """Scores the predictions of one trained model, each once, when its outcome is known.
 
@@ -84,19 +116,56 @@ class SkillTracker:
     """
 
     def __init__(self, baseline: scoring.RecentOutcomes, *, tolerance: float = scoring.TOLERANCE) -> None:
-        if not tolerance >= 1:
-            raise ValueError(f"tolerance must be 1 or more, is {tolerance}")
         self._baseline = baseline
-        self._tolerance = tolerance
+        self.tolerance = tolerance
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._scored: deque[Scored] = deque(maxlen=SCORED_WINDOW)
+        self._total = 0
+        self._mark = 0
         self._loss_at_promotion: float | None = None
         self._since_promotion: deque[float] = deque(maxlen=scoring.DRIFT_WINDOW)
+
+    @property
+    def tolerance(self) -> float:
+        """The factor within which a prediction counts as right, from the next outcome on.
+
+        Raises
+        ------
+        ValueError
+            If it is set to less than 1.
+        """
+        return self._tolerance
+
+    @tolerance.setter
+    def tolerance(self, tolerance: float) -> None:
+        if not tolerance >= 1:
+            raise ValueError(f"tolerance must be 1 or more, is {tolerance}")
+        self._tolerance = tolerance
 
     @property
     def scored(self) -> Sequence[Scored]:
         """What was scored, in the order in which outcomes became known."""
         return tuple(self._scored)
+
+    @property
+    def total(self) -> int:
+        """How many predictions were scored, forgotten ones too."""
+        return self._total
+
+    @property
+    def since_mark(self) -> Sequence[Scored]:
+        """What was scored since `mark`, or at all; the newest `SCORED_WINDOW`."""
+        count = self.count_since_mark
+        return tuple(self._scored)[-count:] if count else ()
+
+    @property
+    def count_since_mark(self) -> int:
+        """The length of `since_mark`."""
+        return min(self._total - self._mark, len(self._scored))
+
+    def mark(self) -> None:
+        """Begin a new comparison: what was scored before has been judged already."""
+        self._mark = self._total
 
     @property
     def pending(self) -> int:
@@ -160,6 +229,7 @@ class SkillTracker:
             {key: scoring.is_within(key, waiting.predicted[key], values[key], self._tolerance) for key in keys},
         )
         self._scored.append(scored)
+        self._total += 1
         self._since_promotion.append(_mean(scored.losses.values()))
         return scored
 
@@ -170,10 +240,11 @@ class SkillTracker:
         return sorted(found, key=lambda skill: (skill.key != scoring.DURATION, -skill.outcomes, skill.key))
 
     def promoted(self) -> None:
-        """Take note that the model is served from now on: drift is measured against its loss until now."""
+        """Take note that the model is served from now on: drift is measured against its loss until now. Marks, too."""
         losses = [_mean(scored.losses.values()) for scored in self._scored]
         self._loss_at_promotion = _mean(losses) if losses else None
         self._since_promotion.clear()
+        self.mark()
 
     @property
     def has_drifted(self) -> bool:
@@ -181,6 +252,67 @@ class SkillTracker:
         if self._loss_at_promotion is None:
             return False
         return scoring.has_drifted(tuple(self._since_promotion), self._loss_at_promotion)
+
+    def to_state(self) -> bytes:
+        """Return the newest `SAVED_SCORED` outcomes and `SAVED_PENDING` predictions as msgpack, some 200 KB at most."""
+        scored = tuple(self._scored)[-SAVED_SCORED:]
+        pending = list(self._pending.items())[-SAVED_PENDING:]
+        return msgspec.msgpack.encode(
+            _SavedTracker(
+                format=_FORMAT,
+                scored=tuple(
+                    _SavedScored(each.point, dict(each.losses), dict(each.baseline_losses), dict(each.within))
+                    for each in scored
+                ),
+                pending=tuple(
+                    _SavedPending(point, dict(each.predicted), dict(each.baseline)) for point, each in pending
+                ),
+                since_mark=min(self.count_since_mark, len(scored)),
+                loss_at_promotion=self._loss_at_promotion,
+                since_promotion=tuple(self._since_promotion),
+            )
+        )
+
+    @classmethod
+    def of_state(cls, state: bytes, baseline: scoring.RecentOutcomes, *, tolerance: float = scoring.TOLERANCE) -> Self:
+        """Return the tracker that `to_state` was called on.
+
+        Parameters
+        ----------
+        state
+            What `to_state` returned.
+        baseline, tolerance
+            As for a new one.
+
+        Raises
+        ------
+        ValueError
+            If it is no such state.
+        """
+        try:
+            saved = msgspec.msgpack.decode(state, type=_SavedTracker)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"the skill of a model cannot be read: {error}") from error
+        if saved.format != _FORMAT:
+            raise ValueError(f"the skill of a model is saved in format {saved.format}; this version reads {_FORMAT}")
+        numbers = [number for one in saved.scored for of in (one.losses, one.baseline_losses) for number in of.values()]
+        if not all(map(math.isfinite, [*numbers, *saved.since_promotion, saved.loss_at_promotion or 0.0])):
+            raise ValueError("the skill of a model cannot be read: a loss is not finite")
+        if any(
+            not one.losses or not one.losses.keys() == one.baseline_losses.keys() == one.within.keys()
+            for one in saved.scored
+        ):
+            raise ValueError("the skill of a model cannot be read: losses are not paired")
+        tracker = cls(baseline, tolerance=tolerance)
+        for one in saved.scored:
+            tracker._scored.append(Scored(one.point, one.losses, one.baseline_losses, one.within))
+        for waiting in saved.pending:
+            tracker._pending[waiting.point] = _Pending(waiting.predicted, waiting.baseline)
+        tracker._total = len(tracker._scored)
+        tracker._mark = tracker._total - min(max(saved.since_mark, 0), tracker._total)
+        tracker._loss_at_promotion = saved.loss_at_promotion
+        tracker._since_promotion.extend(saved.since_promotion)
+        return tracker
 
     def _skill(self, key: str) -> Skill:
         mine = [scored for scored in self._scored if key in scored.losses]
