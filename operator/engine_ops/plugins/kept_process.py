@@ -295,12 +295,13 @@ class KeptProcess:
         if process is not self._process:
             return
         self._process = None
+        if self._closed:
+            return
         self._trouble = Unanswered(cause, kind)
         if kind != "unavailable":
             self._ends_in_a_row += 1
-        if not self._closed:
-            self._schedule()
-            self._restarting = asyncio.create_task(self._bring_back())
+        self._schedule()
+        self._restarting = asyncio.create_task(self._bring_back())
 
     def _schedule(self) -> None:
         self._next_start = time.monotonic() + self._policy.wait_seconds(self._ends_in_a_row)
