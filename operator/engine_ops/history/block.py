@@ -6,13 +6,13 @@ import dataclasses
 import zlib
 from array import array
 from collections.abc import Container, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine_ops.history.chunk import Frame, decode_chunk, decode_keys, encode_chunk, unpack
+from engine_ops.history.chunk import Content, Frame, decode_chunk, decode_keys, encode_chunk, unpack
 from engine_ops.history.columns import (
     Reader,
     Spec,
@@ -61,6 +61,27 @@ class Columns:
     namespaces: npt.NDArray[np.uint16]
     type_names: tuple[str, ...]
     namespace_names: tuple[str, ...]
+
+
+class Kept(NamedTuple):
+    """How the values of some points of a block, one after the other, are kept at the moment; in one of three forms.
+
+    Parameters
+    ----------
+    number
+        How many points.
+    chunk
+        Columns; see `engine_ops.history.chunk.decode_chunk`.
+    squeezed
+        See `unsqueezed`.
+    packed
+        What `engine_ops.history.limits.pack` returned for each; not to be changed.
+    """
+
+    number: int
+    chunk: bytes = b""
+    squeezed: bytes = b""
+    packed: Sequence[bytes] = ()
 
 
 class Block:
@@ -170,11 +191,20 @@ class Block:
         if self._squeezed is not None:
             count, squeezed = self._squeezed
             # In this order: somebody who reads meanwhile finds the points in one place at least.
-            self._chunks = [*self._chunks, (count, self._encoded(_unsqueezed(squeezed)))]
+            self._chunks = [*self._chunks, (count, self._encoded(unsqueezed(squeezed)))]
             self._squeezed = None
         yield from self._chunks
         if self._tail:
             yield len(self._tail), self._encoded(self._tail)
+
+    def kept(self) -> list[Kept]:
+        """Return how the values of the points are kept, oldest first; nothing is encoded for it."""
+        runs = [Kept(count, chunk=body) for count, body in self._chunks]
+        if self._squeezed is not None:
+            runs.append(Kept(self._squeezed[0], squeezed=self._squeezed[1]))
+        if self._tail:
+            runs.append(Kept(len(self._tail), packed=self._tail))
+        return runs
 
     def keys(self) -> Iterator[bytes | None]:
         """Yield the key of each point, None where it has none."""
@@ -219,22 +249,14 @@ class Block:
                 stop += 1
             if stop > position:
                 if body:
-                    content = decode_chunk(body, self._frame(first, last))
+                    content: Sequence[Content] = decode_chunk(body, self._frame(first, last))
+                    chosen = [content[row - first] for row in wanted[position:stop]]
                 else:
-                    content = list(map(unpack, tail if squeezed is None else _unsqueezed(squeezed[1])))
-                for row in wanted[position:stop]:
-                    usage, metadata, further = content[row - first]
-                    point = WorkloadDataPoint(
-                        self.timestamps[row],
-                        types[self.types[row]],
-                        usage,
-                        self.durations[row],
-                        bool(self.successes[row]),
-                        metadata,
-                    )
-                    if further:
-                        point = WorkloadDataPoint.from_dict(point.to_dict() | further)
-                    yield point
+                    packed = tail if squeezed is None else unsqueezed(squeezed[1])
+                    chosen = [unpack(packed[row - first]) for row in wanted[position:stop]]
+                for row, values in zip(wanted[position:stop], chosen, strict=True):
+                    kind, success = types[self.types[row]], bool(self.successes[row])
+                    yield point_of(self.timestamps[row], kind, self.durations[row], success, values)
             position, first = stop, last
 
     def put_columns(self, writer: Writer) -> Spec:
@@ -293,5 +315,13 @@ class Block:
         return self if len(kept) == len(self) else self.take(kept)
 
 
-def _unsqueezed(squeezed: bytes) -> list[bytes]:
+def point_of(timestamp: int, kind: str, duration: float, success: bool, content: Content) -> WorkloadDataPoint:
+    """Return the point of what is kept of it."""
+    usage, metadata, further = content
+    point = WorkloadDataPoint(timestamp, kind, usage, duration, success, metadata)
+    return WorkloadDataPoint.from_dict(point.to_dict() | further) if further else point
+
+
+def unsqueezed(squeezed: bytes) -> list[bytes]:
+    """Return the packed points of a sealed block's tail."""
     return msgspec.msgpack.decode(zlib.decompress(squeezed), type=list[bytes])

@@ -31,6 +31,14 @@ class WorkloadCollector:
     auto_seal
         Seal the head when it is full, and drop blocks that lie outside the capacity. Whoever keeps the blocks in a
         store turns it off and calls `seal` and `drop_oldest`.
+
+    Attributes
+    ----------
+    era : int
+        Counts how often other points were put in place of all that were there. Within an era points come at the new
+        end and go at the old one only, so that a position (`recorded`) says which ones somebody has seen.
+    dropped : int
+        Points that were dropped in this era.
     """
 
     def __init__(self, capacity: int = 10_000, *, block_points: int = 500, auto_seal: bool = True) -> None:
@@ -42,6 +50,8 @@ class WorkloadCollector:
         self.block_points = block_points
         self.auto_seal = auto_seal
         self.counts = CutCounts()
+        self.era = 0
+        self.dropped = 0
         self.head = Block()
         self._sealed: deque[Block] = deque()
         self._sealed_points = 0
@@ -54,6 +64,11 @@ class WorkloadCollector:
     def blocks(self) -> tuple[Block, ...]:
         """Every block that is kept, oldest first; the head is the last."""
         return (*self._sealed, self.head)
+
+    @property
+    def recorded(self) -> int:
+        """How many points this era has had: the position after the newest one."""
+        return self.dropped + self._sealed_points + len(self.head)
 
     @property
     def cut_strings(self) -> int:
@@ -119,6 +134,7 @@ class WorkloadCollector:
         """
         block = self._sealed.popleft()
         self._sealed_points -= len(block)
+        self.dropped += len(block)
         self._keys.discard(block.keys())
         return block
 

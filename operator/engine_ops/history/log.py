@@ -77,6 +77,12 @@ class HistoryLog:
         Who writes, for people who look at the store.
     close_pushed_out
         Makes the closed point of an open one that is pushed out; by default with the outcome unknown.
+
+    Attributes
+    ----------
+    on_recorded : Callable or None
+        Called once with each point that enters the ring through `record` or `close`, not with those that are read of
+        the store. What it raises is logged.
     """
 
     def __init__(
@@ -112,6 +118,7 @@ class HistoryLog:
         self._read_only = False
         self.changed = asyncio.Event()
         """Set by every change that wants a flush; whoever waits for it clears it."""
+        self.on_recorded: Callable[[WorkloadDataPoint], None] | None = None
         self._writer = LogWriter(
             store,
             self._collector,
@@ -306,7 +313,7 @@ class HistoryLog:
         except Exception:
             self.stamps.release(stamp)
             raise
-        self._recorded(next(self._numbers) if key is None else key, stamp)
+        self._recorded(point, next(self._numbers) if key is None else key, stamp)
         return True
 
     def open(self, opened: OpenPoint) -> bool:
@@ -357,14 +364,19 @@ class HistoryLog:
         self._collector.record(point)
         del self._open[key]
         self._writer.closed(key, opened)
-        self._recorded(None, opened.stamp)
+        self._recorded(point, None, opened.stamp)
         return True
 
-    def _recorded(self, token: Token | None, stamp: int) -> None:
+    def _recorded(self, point: WorkloadDataPoint, token: Token | None, stamp: int) -> None:
         if token is not None:
             self.stamps.record(token, stamp)
         self._writer.added()
         self.changed.set()
+        if self.on_recorded is not None:
+            try:
+                self.on_recorded(point)
+            except Exception:
+                logger.exception("A listener for recorded points failed.")
 
     def _push_out(self) -> None:
         key = oldest_first(self._open)[0]

@@ -32,6 +32,8 @@ class LogCollector(WorkloadCollector):
         self._sealed_points = sum(map(len, blocks))
         self._keys = keys
         self.head = head
+        self.era += 1
+        self.dropped = 0
 
     def split(self, block: Block, parts: Sequence[Block]) -> None:
         """Put blocks that hold the points of a sealed one, in their order, in its place."""

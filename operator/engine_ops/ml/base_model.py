@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.dataset import WorkloadDataset
 from engine_ops.ml.features import FeatureSchema
+from engine_ops.ml.growing import FollowedLags, GrowingHistory
 from engine_ops.ml.lags import Lags
 from engine_ops.ml.prediction import PredictionResult
 
@@ -58,6 +59,7 @@ class BaseMLModel(ABC):
         self.feature_names: Sequence[str] | None = None
         self._history: Iterable[WorkloadDataPoint] | Lags | None = None
         self._trained_on: WorkloadDataset | None = None
+        self._followed = FollowedLags()
 
     @abstractmethod
     def train(self, data: list[WorkloadDataPoint]) -> None:
@@ -175,7 +177,8 @@ class BaseMLModel(ABC):
             The request, as `predict` gets it; further keys are those of `WorkloadDataset.features`.
         historical_data
             Outcomes to take the lags from. Without it, those that `use_history` was given last; without any, those
-            that the model was trained on. Points are gone through at each call (some 20 us each), `Lags` are looked up.
+            that the model was trained on. Points are gone through at each call (some 20 us each), `Lags` are looked up;
+            of a `GrowingHistory`, which is what plugins get in their process, only new points are gone through.
 
         Returns
         -------
@@ -197,6 +200,8 @@ class BaseMLModel(ABC):
         dataset = WorkloadDataset()
         dataset.schema = self.feature_schema
         history = historical_data if historical_data is not None else self._known()
+        if isinstance(history, GrowingHistory):
+            history = self._followed.of(history)
         return self._filled(dataset.features(request, history))
 
     def use_history(self, historical_data: Iterable[WorkloadDataPoint] | Lags | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from engine_ops.ml.data_point import WorkloadDataPoint
@@ -55,48 +56,136 @@ class Lag(NamedTuple):
 
 _NOTHING: Final = Lag(math.nan, math.nan, math.nan, math.nan, math.nan, 0.0, math.nan)
 _DECAY: Final = 0.9
+_REMEMBERED: Final = 400
+"""Newer values after which a value's weight, 0.9 to this power, is below the rounding of any level."""
+_LEAST_REMOVED: Final = 64
+
+
+_Rank = tuple[float, int, tuple[tuple[str, float], ...]]
+# When an outcome was known, when its request was made, and the outcomes themselves: the order of values in a series.
 
 
 class Series:
-    """Values of one outcome in the order in which they were known."""
+    """Values of one outcome in the order in which they were known.
 
-    __slots__ = ("_known", "_smoothed", "_values")
+    The smoothed level of a value depends on all earlier ones. It is worked out when it is first asked for, and again
+    from where a value was put in between.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_known", "_ranks", "_smoothed", "_smoothed_from", "_start", "_values", "name")
+
+    def __init__(self, name: Key = ()) -> None:
+        self.name = name
         self._known: list[float] = []
+        self._ranks: list[_Rank] = []
         self._values: list[float] = []
         self._smoothed: list[tuple[float, float]] = []
+        self._smoothed_from = 0
+        # What was removed at the front stays in the lists for a while: they would be moved as a whole each time.
+        self._start = 0
 
-    def append(self, known: float, value: float) -> None:
-        """Add a value that was known no earlier than the last one."""
-        total, weight = self._smoothed[-1] if self._smoothed else (0.0, 0.0)
-        logarithm = math.log1p(value) if value > -1 else math.nan
-        self._known.append(known)
-        self._values.append(value)
-        self._smoothed.append((total * _DECAY + logarithm, weight * _DECAY + 1.0))
+    def __len__(self) -> int:
+        return len(self._known) - self._start
+
+    def add(self, rank: _Rank, value: float) -> None:
+        """Add a value in its place."""
+        if not self._ranks or self._known[-1] < rank[0] or self._ranks[-1] <= rank:
+            self._known.append(rank[0])
+            self._ranks.append(rank)
+            self._values.append(value)
+            return
+        index = self._place(rank, bisect_right)
+        self._known.insert(index, rank[0])
+        self._ranks.insert(index, rank)
+        self._values.insert(index, value)
+        self._unsmooth(index)
+
+    def remove(self, rank: _Rank) -> None:
+        """Remove a value that was added with this rank."""
+        start = self._start
+        if self._ranks[start] is rank:
+            self._start = start + 1
+            if self._start > _LEAST_REMOVED and 2 * self._start > len(self._known):
+                self._move()
+            return
+        index = self._place(rank, bisect_left)
+        del self._known[index], self._ranks[index], self._values[index]
+        self._unsmooth(index)
 
     def at(self, instant: float) -> Lag:
         """Return what was known before ``instant``."""
-        end = bisect_left(self._known, instant)
-        if not end:
+        start = self._start
+        end = bisect_left(self._known, instant, start)
+        if end == start:
             return _NOTHING
-        window = self._values[max(0, end - WINDOW) : end]
+        window = self._values[max(start, end - WINDOW) : end]
         ordered = sorted(window)
         middle = len(ordered) // 2
         median = ordered[middle] if len(ordered) % 2 else _half(ordered[middle - 1]) + _half(ordered[middle])
-        total, weight = self._smoothed[end - 1]
         return Lag(
             window[-1],
             median,
             sum(window) / len(window),
             ordered[-1] - ordered[0],
-            _level(total / weight),
-            float(end),
+            self._level(end),
+            float(end - start),
             instant - self._known[end - 1],
         )
 
+    def _place(self, rank: _Rank, bisect: Callable[[list[_Rank], _Rank, int, int], int]) -> int:
+        # Few are known in the same millisecond; ranks are slower to compare.
+        low = bisect_left(self._known, rank[0], self._start)
+        return bisect(self._ranks, rank, low, bisect_right(self._known, rank[0], low))
+
+    def _level(self, end: int) -> float:
+        smoothed = self._smooth(end) if self._smoothed else self._smooth_anew(end)
+        total, weight = smoothed[end - 1]
+        # What has been removed can still be felt of few values, and of one that has no logarithm.
+        if self._smoothed_from != self._start and (end - self._start < _REMEMBERED or math.isnan(total)):
+            total, weight = self._smooth_anew(end)[end - 1]
+        return _level(total / weight)
+
+    def _smooth_anew(self, end: int) -> list[tuple[float, float]]:
+        self._smoothed = [(0.0, 0.0)] * self._start
+        self._smoothed_from = self._start
+        return self._smooth(end)
+
+    def _smooth(self, end: int) -> list[tuple[float, float]]:
+        smoothed = self._smoothed
+        first = len(smoothed)
+        if first < end:
+            total, weight = smoothed[-1] if smoothed else (0.0, 0.0)
+            further = []
+            for value in self._values[first:end]:
+                total = total * _DECAY + (math.log1p(value) if value > -1 else math.nan)
+                weight = weight * _DECAY + 1.0
+                further.append((total, weight))
+            # In one step: threads that ask at the same time put the same values in the same places.
+            smoothed[first:end] = further
+        return smoothed
+
+    def _unsmooth(self, index: int) -> None:
+        del self._smoothed[index:]
+
+    def _move(self) -> None:
+        start = self._start
+        del self._known[:start], self._ranks[:start], self._values[:start], self._smoothed[:start]
+        # Negative where the first of the smoothed levels still feels what was removed.
+        self._smoothed_from -= start
+        self._start = 0
+
 
 _EMPTY: Final = Series()
+
+
+class _Entry(NamedTuple):
+    """One point: where its outcomes are."""
+
+    rank: _Rank
+    series: tuple[Series, ...]
+
+
+_NO_ENTRY: Final = _Entry((0.0, 0, ()), ())
 
 
 class Lags:
@@ -105,6 +194,10 @@ class Lags:
     An outcome counts for a request only where it was known before the request's timestamp, and its own request was
     made before that too: no request sees its own outcome, nor that of another of the same instant. What serving builds
     of the outcomes that it knows is therefore what training builds of all.
+
+    They can be kept up with a history: what `extend` and `forget` leave is what the points that are left would give, up
+    to the rounding of ``level`` (of which values that were forgotten have faded below the 400th power of 0.9). Both
+    cost time by the points that they are about, not by those that are there.
 
     Parameters
     ----------
@@ -115,31 +208,55 @@ class Lags:
     """
 
     def __init__(self, points: Iterable[WorkloadDataPoint], keys: Collection[Key] | None = None) -> None:
+        self._keys = keys
         self._series: dict[Key, Series] = {}
-        entries = []
-        for point in points:
-            success, duration, usage = outcome_of(point)
-            if success is None:
-                continue
-            own = [key for key in keys_of(Request.of_point(point)).values() if keys is None or key in keys]
-            if not own:
-                continue
-            outcomes = [("success", success)]
-            if duration is not None:
-                outcomes.append(("duration", duration))
-            if usage:
-                outcomes += sorted((usage_of(name), amount) for name, amount in usage.items())
-            # Not converted: as a float, a timestamp beyond 2**53 could lie before itself.
-            entries.append((max(known_at(point), point.timestamp), point.timestamp, outcomes, own))
-        entries.sort(key=lambda entry: entry[:3])
-        for known, _, outcomes, own in entries:
-            for key in own:
-                for outcome, value in outcomes:
-                    name = (*key, outcome)
-                    series = self._series.get(name)
-                    if series is None:
-                        series = self._series[name] = Series()
-                    series.append(known, value)
+        self._entries: deque[_Entry] = deque()
+        self.extend(points)
+
+    def __len__(self) -> int:
+        """How many points were given and not forgotten, those without an outcome too."""
+        return len(self._entries)
+
+    def extend(self, points: Iterable[WorkloadDataPoint]) -> None:
+        """Add points, in any order: one that is added later may have been known earlier."""
+        added = list(map(self._entry, points))
+        self._entries += added
+        # In order each one comes at the end of its series.
+        for rank, every in sorted((entry for entry in added if entry.series), key=_rank_of):
+            values = [value for _, value in rank[2]]
+            for index, series in enumerate(every):
+                series.add(rank, values[index % len(values)])
+
+    def forget(self, count: int) -> None:
+        """Remove points: those that were added first, all where there are fewer."""
+        for _ in range(min(count, len(self._entries))):
+            rank, every = self._entries.popleft()
+            for series in every:
+                series.remove(rank)
+                if not len(series):
+                    self._series.pop(series.name, None)
+
+    def _entry(self, point: WorkloadDataPoint) -> _Entry:
+        success, duration, usage = outcome_of(point)
+        if success is None:
+            return _NO_ENTRY
+        own = [key for key in keys_of(Request.of_point(point)).values() if self._keys is None or key in self._keys]
+        if not own:
+            return _NO_ENTRY
+        outcomes = [("success", success)]
+        if duration is not None:
+            outcomes.append(("duration", duration))
+        if usage:
+            outcomes += sorted((usage_of(name), amount) for name, amount in usage.items())
+        # Not converted: as a float, a timestamp beyond 2**53 could lie before itself.
+        rank = (max(known_at(point), point.timestamp), point.timestamp, tuple(outcomes))
+        return _Entry(rank, tuple(self._series_of((*key, outcome)) for key in own for outcome, _ in outcomes))
+
+    def _series_of(self, name: Key) -> Series:
+        series = self._series.get(name)
+        if series is None:
+            series = self._series[name] = Series(name)
+        return series
 
     def at(self, instant: float, key: Key | None, outcome: str) -> Lag:
         """Return what was known of an outcome before ``instant``.
@@ -159,6 +276,10 @@ class Lags:
 
 
 _NO_KEY: Final = _NOTHING._replace(number=math.nan)
+
+
+def _rank_of(entry: _Entry) -> _Rank:
+    return entry.rank
 
 
 def usage_of(resource: str) -> str:
