@@ -10,6 +10,7 @@ from engine_ops import __version__
 
 _COMMANDS = {
     "run": ("engine_ops.cli.run", "Run the operator."),
+    "plugin-host": ("engine_ops.cli.plugin_host", "Run plugins, each in a process, for the operator."),
     "solve": ("engine_ops.cli.solve", "Answer manifests without an operator."),
     "explain": ("engine_ops.cli.explain", "Print why an answer is as it is."),
     "history": ("engine_ops.cli.history", "Show the history; import and export it."),

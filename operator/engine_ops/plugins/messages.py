@@ -14,6 +14,9 @@ MAX_REPLY_BYTES: Final = 8 * 2**20
 MAX_STATE_BYTES: Final = 64 * 2**20
 """Of a trained model's state; a larger one is not kept, and the model trained again instead."""
 
+MAX_MESSAGE_BYTES: Final = MAX_STATE_BYTES + MAX_REPLY_BYTES
+"""Of any message: one with a state and what goes with it."""
+
 DataFormat = Literal["json", "json-or-yaml"]
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 
 import msgspec
 
 from engine_ops.workers import control
+
+logger = logging.getLogger(__name__)
+
+_PACKETS_AT_ONCE = 64
+"""Read before the event loop has another turn."""
 
 Notice = control.Ready | control.Broken | control.Spawned | control.Exited
 
@@ -71,15 +77,21 @@ class ControlLink:
             self._sock = None
 
     def _read(self) -> None:
-        while self._sock is not None:
+        for _ in range(_PACKETS_AT_ONCE):
+            if self._sock is None:
+                return
             try:
                 packet = self._sock.recv(control.MAX_PACKET_BYTES)
             except BlockingIOError:
                 return
             except ConnectionResetError:
                 packet = b""
-            if not packet:
+            try:
+                notice = control.NOTICES.decode(packet)
+            except msgspec.DecodeError as error:  # the end of the stream, too
+                if packet:
+                    logger.error("what forks workers sent what is no notice: %s", error)
                 self.close()
                 self._on_lost()
                 return
-            self._on_notice(control.NOTICES.decode(packet))
+            self._on_notice(notice)

@@ -41,7 +41,13 @@ class Forker(abc.ABC):
         self._worker_ids: dict[int, int] = {}
 
     def serve(self) -> None:
-        """Serve until the other end closes the control socket; then end all workers."""
+        """Serve until the other end closes the control socket; then end all workers.
+
+        Raises
+        ------
+        msgspec.DecodeError, ValueError
+            If the other end says what is no command.
+        """
         woken, waker = socket.socketpair()
         try:
             with woken, waker:
@@ -58,16 +64,19 @@ class Forker(abc.ABC):
         """Do what is due from time to time; return the longest wait until the next time, ms, or None for any."""
         return None
 
-    def _exited(self, worker_id: int, exit_code: int) -> control.Exited:
+    def _exited(self, worker_id: int, pid: int, exit_code: int) -> control.Exited:
         """Return what is told of a worker that ended.
 
         Parameters
         ----------
         worker_id
-            Its number; its process is reaped.
+            Its number.
+        pid
+            Of its process, which is reaped.
         exit_code
             Minus the number of the signal that killed it, if one did.
         """
+        del pid
         if exit_code >= 0:
             return control.Exited(worker_id, exit_code=exit_code)
         return control.Exited(worker_id, signal=-exit_code)
@@ -98,6 +107,8 @@ class Forker(abc.ABC):
             if isinstance(command, control.Kill):
                 self._kill(command.worker_id)
             elif isinstance(command, control.Spawn):
+                if not fds:
+                    raise ValueError("a Spawn came without a socket")
                 with socket.socket(fileno=fds[0]) as worker_socket:
                     if self._fork(command) == 0:
                         for inherited in (self._sock, woken, waker):
@@ -147,8 +158,7 @@ class Forker(abc.ABC):
     def _kill(self, worker_id: int) -> None:
         pid = self._pids.get(worker_id)
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            kill_group(pid)
 
     def _reap(self) -> None:
         while self._reap_one(os.WNOHANG):
@@ -165,7 +175,7 @@ class Forker(abc.ABC):
         worker_id = self._worker_ids.pop(pid, None)
         if worker_id is not None:
             del self._pids[worker_id]
-            self._tell(self._exited(worker_id, os.waitstatus_to_exitcode(status)))
+            self._tell(self._exited(worker_id, pid, os.waitstatus_to_exitcode(status)))
         return True
 
     def _end_all(self) -> None:
@@ -178,6 +188,13 @@ class Forker(abc.ABC):
         # Where the other end is gone, the next read says so.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._sock.send(control.encode(notice))
+
+
+def kill_group(pid: int) -> None:
+    """Kill a child that is not reaped yet, wherever it has gone, and the group that it was made the leader of."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def _ignore_signal(_number: int, _frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Environment of workers. Several workers, each with a thread a core, slow each other down many times over, and
@@ -27,11 +28,14 @@ def die_with_parent(parent_pid: int) -> None:
     parent_pid
         Who started it. If it is gone already, this process ends now.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Have whatever descends from this process become its child when its own parent ends, so that it can be ended."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def confine(niceness: int) -> None:
@@ -53,3 +57,9 @@ def confine(niceness: int) -> None:
     # Some sandboxes mount /proc read-only; the score is a courtesy.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJUSTMENT), encoding="ascii")
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")

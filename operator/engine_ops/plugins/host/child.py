@@ -1,0 +1,76 @@
+"""The process of one plugin: takes a message, has the session do it, answers, takes the next."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from engine_ops.plugins.messages import MAX_MESSAGE_BYTES, Close, Message
+from engine_ops.plugins.session import PluginSession
+from engine_ops.workers.frames import FrameSocket
+
+_MESSAGES: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_FIRST_BEYOND_STANDARD = 3
+
+
+def work(sock: socket.socket) -> None:
+    """Do what messages ask for until `Close`, or until the operator closes the socket.
+
+    Parameters
+    ----------
+    sock
+        Connected to the operator, blocking.
+
+    Raises
+    ------
+    Exception
+        Whatever leaves the session.
+    """
+    frames: FrameSocket[Message] = FrameSocket(sock, _MESSAGES, limit_bytes=MAX_MESSAGE_BYTES)
+    session = PluginSession()
+    while (message := frames.receive()) is not None:
+        answer = session.handle(message)
+        if isinstance(message, Close):
+            return
+        if answer is not None:
+            frames.send(answer)
+
+
+def become_a_plugins_own(sock: socket.socket, search_path: tuple[str, ...]) -> None:
+    """Part a newly forked process from what it shares with the host and with other plugins.
+
+    Parameters
+    ----------
+    sock
+        The only descriptor that is kept beside the standard ones: a plugin must not be able to speak on the operator's
+        control socket, nor to another plugin's process.
+    search_path
+        Its ``sys.path``; empty to keep the host's.
+    """
+    close_inherited(keep=sock.fileno())
+    # What is in the host's working directory is no plugin's business, and must not be imported by accident.
+    os.chdir("/")
+    if search_path:
+        sys.path[:] = search_path
+    # Otherwise every plugin would draw the same numbers; `random` sees to itself.
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
+
+
+def close_inherited(*, keep: int) -> None:
+    """Close all descriptors but the standard ones and ``keep``."""
+    try:
+        # A limit of a billion descriptors is common; what is open is a handful.
+        descriptors = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    except OSError:
+        os.closerange(_FIRST_BEYOND_STANDARD, keep)
+        os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
+        return
+    for descriptor in descriptors:
+        if descriptor >= _FIRST_BEYOND_STANDARD and descriptor != keep:
+            os.closerange(descriptor, descriptor + 1)  # unlike os.close, it does not mind one that is closed already

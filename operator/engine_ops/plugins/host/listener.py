@@ -1,0 +1,82 @@
+"""The Unix socket on which the plugin host waits for its operator."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from pathlib import Path
+from typing import Final
+
+_UMASK: Final = 0o117
+"""Mode 0660: an operator of another user reaches it through the group of the directory."""
+
+_BACKLOG: Final = 4
+
+
+def listen(path: Path) -> socket.socket:
+    """Listen on a path. The file of a host that is gone is replaced.
+
+    Parameters
+    ----------
+    path
+        In a directory that exists.
+
+    Raises
+    ------
+    FileExistsError
+        If a host listens there, or if it is no socket.
+    OSError
+        If the directory is missing or cannot be written, or the path is longer than a socket's may be (107 bytes).
+    """
+    if path.exists():
+        if not path.is_socket():
+            raise FileExistsError(f"{path} is no socket")
+        if _is_live(path):
+            raise FileExistsError(f"another plugin host listens on {path}")
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    before = os.umask(_UMASK)
+    try:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    """Wait for the next operator.
+
+    A connection whose other end is closed already is not looked at. While one operator is served, plugins could connect
+    and leave commands behind; when the next is waited for, all of their processes are dead.
+    """
+    while True:
+        connection, _ = listener.accept()
+        poll = select.poll()
+        poll.register(connection, 0)  # it tells of a hang-up in any case
+        if not poll.poll(0):
+            return connection
+        connection.close()
+
+
+def _is_live(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:  # so many wait for it already
+            return True
+        except OSError:
+            return False
+        return True
+
+
+def remove(path: Path) -> None:
+    """Remove the file, if it is still there."""
+    with contextlib.suppress(OSError):
+        path.unlink()
