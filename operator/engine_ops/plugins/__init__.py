@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine_ops.plugins.ml_plugin import MLOptimizationPlugin
     from engine_ops.plugins.registered import RegisteredPlugin
     from engine_ops.plugins.registry import PluginRegistry, plugin_registry
+    from engine_ops.plugins.serving import serve
 
 __all__ = [
     "BaseOptimizationPlugin",
@@ -30,6 +31,7 @@ __all__ = [
     "discover",
     "plugin_registry",
     "register_installed",
+    "serve",
 ]
 
 _HOMES = {
@@ -44,6 +46,7 @@ _HOMES = {
     "discover": "engine_ops.plugins.discovery",
     "plugin_registry": "engine_ops.plugins.registry",
     "register_installed": "engine_ops.plugins.discovery",
+    "serve": "engine_ops.plugins.serving",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)
