@@ -157,7 +157,8 @@ def _read_extension(code: int, data: memoryview) -> np.ndarray[Any, Any]:
     kind = _KINDS.get(read.kind)
     if kind is None:
         raise ValueError(f"the saved state of a model holds an array of {read.kind[:40]!r}")
-    if len(read.shape) > MAX_DIMENSIONS or any(size < 0 for size in read.shape):
+    # An empty array may claim any other size, which numpy itself does not take.
+    if len(read.shape) > MAX_DIMENSIONS or any(not 0 <= size <= MAX_UNPACKED_BYTES for size in read.shape):
         raise ValueError("the saved state of a model holds an array of an impossible shape")
     if math.prod(read.shape) * kind.itemsize != len(read.data):
         raise ValueError("the saved state of a model holds an array whose shape does not fit its bytes")
@@ -165,7 +166,10 @@ def _read_extension(code: int, data: memoryview) -> np.ndarray[Any, Any]:
     if read.kind == "bool":
         # Any byte but 0 and 1 would be a boolean that is neither.
         flat = np.frombuffer(read.data, dtype=np.uint8) != 0
-    return flat.reshape(read.shape)
+    try:
+        return flat.reshape(read.shape)
+    except ValueError as error:
+        raise ValueError("the saved state of a model holds an array of an impossible shape") from error
 
 
 def _check(value: Any, path: str, depth: int) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -27,6 +26,9 @@ from engine_ops.plugins.session_reply import replied
 from engine_ops.plugins.session_request import request_data_of, request_of
 from engine_ops.plugins.session_training import train, trained
 from engine_ops.workers.documents import read_json
+
+if TYPE_CHECKING:
+    from engine_ops.history.view import HistoryView
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class PluginSession:
         self._make = make
         self._opening: Open | None = None
         self._plugin: Plugin | None = None
-        self._history: Any = None
+        self._history: HistoryView | None = None
 
     def handle(self, message: Message) -> Answer | None:
         """Do what a message asks for.
@@ -67,7 +69,7 @@ class PluginSession:
 
         Raises
         ------
-        ValueError
+        DamagedHistoryError
             If a `HistoryUpdate` cannot be read: what follows it would rest on another history than the operator's.
         """
         match message:
@@ -123,7 +125,7 @@ class PluginSession:
         try:
             returned = guarded("optimize", call)
             duration_us = (time.perf_counter_ns() - started_ns) // 1000
-            answer = guarded("reading its answer", lambda: replied(returned, message.type))
+            answer = guarded("reading its answer", lambda: replied(returned))
         except PluginError as error:
             duration_us = (time.perf_counter_ns() - started_ns) // 1000
             answer = Replied(no=line(str(error)), failed=True)
@@ -136,7 +138,7 @@ class PluginSession:
 
     def _call_of(self, plugin: Plugin, message: Ask) -> Callable[[], object]:
         """Return the call of ``optimize`` with the plugin's own copy of the request."""
-        history = self._history
+        history: Any = self._history  # an SDK that says list is given any sequence
         if isinstance(plugin, MLPluginInterface):
             data = request_data_of(message)
             model_plugin = plugin
@@ -189,11 +191,15 @@ class PluginSession:
         return trained(plugin, opening, points, duration_ms)
 
     def _points(self) -> list[WorkloadDataPoint]:
-        return list(self._history) if self._history is not None else []
+        history = self._history
+        # Not by iterating over it: the points are the plugin's to keep, and not those that later requests look at.
+        return [] if history is None else list(history.since(history.start) or ())
 
     def _update(self, message: HistoryUpdate) -> None:
         if self._history is None:
-            self._history = importlib.import_module("engine_ops.history.view").HistoryView()
+            from engine_ops.history.view import HistoryView
+
+            self._history = HistoryView()
         self._history.apply(message)
 
     def _close(self) -> None:
