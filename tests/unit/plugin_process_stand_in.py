@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from engine_ops.history.feed import HistoryUpdate
+from engine_ops.plugins.host.client import HostUnavailableError
 from engine_ops.plugins.messages import Answer, Ask, Message, Open, Opened, Replied
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 
@@ -111,7 +112,7 @@ class StandInHost:
         await self.may_spawn.wait()
         self.spawns.append((label, memory_limit_bytes))
         on_open = self.to_come.pop(0) if self.to_come else OPENED
-        if isinstance(on_open, ConnectionError):
+        if isinstance(on_open, HostUnavailableError):
             raise on_open
         self.processes.append(StandInProcess(on_open))
         return self.last

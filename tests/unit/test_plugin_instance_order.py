@@ -12,6 +12,7 @@ from plugin_process_stand_in import ASK, CRASH, OPENED, Limits, StandInHost, unt
 
 from engine_ops.history.feed import HistoryUpdate
 from engine_ops.plugins.breaker import BreakerPolicy
+from engine_ops.plugins.host.client import HostUnavailableError
 from engine_ops.plugins.instance import PluginBrokenError, PluginUnavailableError, Unanswered
 from engine_ops.plugins.kept_process import RestartPolicy
 from engine_ops.plugins.messages import Ask, Broken, Open, Opened, Replied, Train, Trained
@@ -323,7 +324,7 @@ def test_starts_that_fail_open_the_breaker_and_are_tried_until_one_succeeds() ->
     ("on_open", "stage", "words"),
     [
         (Broken("config", "2 faults", (("config.x", "is bad"),)), "config", "2 faults"),
-        (WorkerTimeoutError(60.0), "import", "was not loaded and initialised within 60 s"),
+        (WorkerTimeoutError(60.0), "import", r"not loaded and initialised in time (60 s)"),
         (WorkerDiedError(CRASH), "init", CRASH),
         (TRAINED, "init", "what it was not asked"),
     ],
@@ -345,14 +346,14 @@ def test_what_cannot_be_opened_is_told_and_leaves_nothing(on_open: Any, stage: s
 
 def test_without_a_host_it_says_so_and_comes_back_with_it() -> None:
     async def test(table: Table) -> None:
-        table.host.to_come = [ConnectionError("no host")]
+        table.host.to_come = [HostUnavailableError("no host")]
         with pytest.raises(PluginUnavailableError, match="no host"):
             await table.instance.start()
         await table.instance.start()
 
         task = await table.asked("r1")
         table.host.available = False
-        table.host.to_come = [ConnectionError("no host")]
+        table.host.to_come = [HostUnavailableError("no host")]
         table.host.last.die("the host has gone")
         said = await task
         assert isinstance(said, Unanswered)

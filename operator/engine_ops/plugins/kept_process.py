@@ -6,10 +6,11 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from engine_ops.history.feed import HistoryUpdate
+from engine_ops.plugins.host.client import HostClient, HostUnavailableError, PluginProcess
 from engine_ops.plugins.instance import PluginBrokenError, PluginUnavailableError, Unanswered, UnansweredKind, closing
 from engine_ops.plugins.messages import MAX_REPLY_BYTES, Answer, Broken, Message, Open, Opened
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
@@ -23,38 +24,13 @@ OPENING_SECONDS: Final = 60.0
 GRACE_SECONDS: Final = 2.0
 """For a plugin's ``shutdown``; then it is killed."""
 
+_DEATH_SECONDS: Final = 5.0
+"""How long the end waits for processes that were killed; the host reaps them in any case."""
+
 _HOST_RETRY_SECONDS: Final = 0.5
 
-
-class PluginProcess(Protocol):
-    """See `engine_ops.plugins.host.client`."""
-
-    @property
-    def ended(self) -> asyncio.Future[str]:
-        """Gets the cause when the process has ended."""
-
-    async def call(self, message: Message, *, timeout_seconds: float, limit_bytes: int = MAX_REPLY_BYTES) -> Answer:
-        """Send a message, and return its answer. Every end without one, a cancelled call too, kills the process."""
-
-    def post(self, update: HistoryUpdate) -> None:
-        """Send what is not answered."""
-
-    async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """End it in good order, or else kill it."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-
-class PluginHost(Protocol):
-    """See `engine_ops.plugins.host.client`."""
-
-    @property
-    def available(self) -> bool:
-        """Whether it can be reached."""
-
-    async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
-        """Start a process."""
+_HOST_PATIENCE_SECONDS: Final = 3.0
+"""How long requests wait for a host that is gone: it starts again within that time, or not soon."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,7 +79,7 @@ class KeptProcess:
 
     def __init__(
         self,
-        host: PluginHost,
+        host: HostClient,
         label: str,
         *,
         memory_limit_bytes: int,
@@ -120,11 +96,13 @@ class KeptProcess:
         self._on_restarted = on_restarted
         self._on_crash = on_crash
         self._process: PluginProcess | None = None
+        self._dying: set[PluginProcess] = set()
         self._calling = False
         self._closed = False
         self._ends_in_a_row = 0
         self._restarting: asyncio.Task[None] | None = None
         self._next_start = 0.0
+        self._lost_at = 0.0
         self._trouble = Unanswered("it has not been started", "unavailable")
         self._changed = asyncio.Event()
 
@@ -162,11 +140,11 @@ class KeptProcess:
             if self._restarting is None or self._closed:
                 return self._trouble
             now = time.monotonic()
-            if self._next_start >= deadline:
-                wait_seconds = self._next_start - now
-                return Unanswered(
-                    f"{self._trouble.reason}; started again in {max(wait_seconds, 0.1):.1f} s", self._trouble.kind
-                )
+            if self._trouble.kind == "unavailable":
+                deadline = min(deadline, self._lost_at + _HOST_PATIENCE_SECONDS)
+            elif self._next_start >= deadline:
+                wait_seconds = max(self._next_start - now, 0.1)
+                return Unanswered(f"{self._trouble.reason}; started again in {wait_seconds:.1f} s", self._trouble.kind)
             try:
                 async with asyncio.timeout(deadline - now):
                     await self._changed.wait()
@@ -174,8 +152,26 @@ class KeptProcess:
                 return Unanswered(f"{self._trouble.reason}; it is being started again", self._trouble.kind)
         return None
 
-    async def call(self, message: Message, *, timeout_seconds: float, limit_bytes: int = MAX_REPLY_BYTES) -> Answer:
+    async def call(
+        self,
+        message: Message,
+        *,
+        updates: Iterable[HistoryUpdate] = (),
+        timeout_seconds: float,
+        limit_bytes: int = MAX_REPLY_BYTES,
+    ) -> Answer:
         """Send a message to the process, and return its answer; a process that gives none is replaced.
+
+        Parameters
+        ----------
+        message
+            One that is answered.
+        updates
+            What goes before it.
+        timeout_seconds
+            For the answer.
+        limit_bytes
+            The longest answer taken.
 
         Raises
         ------
@@ -191,6 +187,8 @@ class KeptProcess:
             raise WorkerDiedError(self._trouble.reason)
         self._calling = True
         try:
+            for update in updates:
+                process.post(update)
             answer = await process.call(message, timeout_seconds=timeout_seconds, limit_bytes=limit_bytes)
         except FrameError:
             raise
@@ -233,6 +231,8 @@ class KeptProcess:
         process, self._process = self._process, None
         if process is not None:
             await process.close(GRACE_SECONDS)
+        if self._dying:
+            await asyncio.wait([dying.ended for dying in self._dying], timeout=_DEATH_SECONDS)
 
     def _give_up(self) -> None:
         self._closed = True
@@ -244,14 +244,14 @@ class KeptProcess:
     async def _launch(self) -> Opened:
         try:
             process = await self._host.spawn(self._label, memory_limit_bytes=self._memory_limit_bytes)
-        except ConnectionError as error:
+        except HostUnavailableError as error:
             raise PluginUnavailableError(str(error)) from error
         try:
             opened = await self._open(process)
             if self._closed:
                 raise PluginUnavailableError(closing().reason)
         except BaseException:
-            process.kill()
+            self._kill(process)
             raise
         self._process = process
         process.ended.add_done_callback(lambda ended: self._has_ended(process, ended))
@@ -263,7 +263,7 @@ class KeptProcess:
             answer = await process.call(self._opening(), timeout_seconds=OPENING_SECONDS)
         except WorkerTimeoutError as error:
             raise PluginBrokenError(
-                "import", f"it was not loaded and initialised within {OPENING_SECONDS:g} s; its process was killed"
+                "import", f"it was not loaded and initialised in time ({OPENING_SECONDS:g} s); its process was killed"
             ) from error
         except WorkerDiedError as error:
             if not self._host.available:
@@ -291,10 +291,11 @@ class KeptProcess:
 
     def _lose(self, process: PluginProcess, cause: str, kind: UnansweredKind) -> None:
         """Forget a process that has ended or is of no use any more, and start another."""
-        process.kill()
+        self._kill(process)
         if process is not self._process:
             return
         self._process = None
+        self._lost_at = time.monotonic()
         if self._closed:
             return
         self._trouble = Unanswered(cause, kind)
@@ -302,6 +303,12 @@ class KeptProcess:
             self._ends_in_a_row += 1
         self._schedule()
         self._restarting = asyncio.create_task(self._bring_back())
+
+    def _kill(self, process: PluginProcess) -> None:
+        process.kill()
+        if not process.ended.done():
+            self._dying.add(process)
+            process.ended.add_done_callback(lambda _: self._dying.discard(process))
 
     def _schedule(self) -> None:
         self._next_start = time.monotonic() + self._policy.wait_seconds(self._ends_in_a_row)

@@ -9,14 +9,12 @@ from typing import Any, Final, Protocol
 from engine_ops.history.feed import HistoryUpdate
 from engine_ops.plugins.breaker import BreakerPolicy
 from engine_ops.plugins.guarded_instance import CallFailedError, GuardedInstance
+from engine_ops.plugins.host.client import HostClient, PluginProcess
 from engine_ops.plugins.instance import Limits, PluginBrokenError, PluginUnavailableError, Unanswered, closing
-from engine_ops.plugins.kept_process import OPENING_SECONDS, KeptProcess, PluginHost, PluginProcess, RestartPolicy
-from engine_ops.plugins.messages import MAX_STATE_BYTES, Answer, Ask, Broken, Open, Opened, Replied, Train, Trained
+from engine_ops.plugins.kept_process import OPENING_SECONDS, KeptProcess, RestartPolicy
+from engine_ops.plugins.messages import MAX_MESSAGE_BYTES, Answer, Ask, Broken, Open, Opened, Replied, Train, Trained
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
-from engine_ops.workers.frames import MAX_FRAME_BYTES, FrameError
-
-_STATE_MARGIN_BYTES: Final = 2**20
-"""What an answer has beside the state."""
+from engine_ops.workers.frames import FrameError
 
 _NOT_ASKED: Final = "its process answered what it was not asked, and was killed"
 
@@ -58,7 +56,7 @@ class ProcessInstance(GuardedInstance):
 
     def __init__(
         self,
-        host: PluginHost,
+        host: HostClient,
         entry_point: str,
         name: str,
         config: bytes,
@@ -71,6 +69,7 @@ class ProcessInstance(GuardedInstance):
         restart_policy: RestartPolicy | None = None,
     ) -> None:
         super().__init__(name, limits.timeout_seconds, breaker_policy=breaker_policy, on_change=on_change)
+        self._memory_bytes = limits.memory_bytes
         self._entry_point = entry_point
         self._config = config
         self._state = state
@@ -152,30 +151,32 @@ class ProcessInstance(GuardedInstance):
 
     async def _call(self, ask: Ask, timeout_seconds: float) -> Answer:
         try:
-            self._send_history()
-            return await self._kept.call(ask, timeout_seconds=timeout_seconds)
+            return await self._kept.call(ask, updates=self._updates(), timeout_seconds=timeout_seconds)
         except WorkerTimeoutError as error:
             limit = " (limits.timeoutSeconds)" if timeout_seconds == self._timeout_seconds else ""
             raise CallFailedError(f"no answer within {timeout_seconds:g} s{limit}", "timeout") from error
         except WorkerDiedError as error:
-            raise CallFailedError(error.cause, "crashed") from error
+            raise CallFailedError(self._cause(error), "crashed") from error
         except PluginUnavailableError as error:
             raise CallFailedError(error.message, "unavailable") from error
         except FrameError as error:
             raise CallFailedError(f"the request is too large for a plugin: {error}", "unavailable") from error
 
     async def _trained(self, timeout_seconds: float, replay: Ask | None) -> Trained:
-        limit_bytes = min(MAX_STATE_BYTES + _STATE_MARGIN_BYTES, MAX_FRAME_BYTES)
         try:
-            self._send_history()
-            answer = await self._kept.call(Train(replay), timeout_seconds=timeout_seconds, limit_bytes=limit_bytes)
+            answer = await self._kept.call(
+                Train(replay),
+                updates=self._updates(),
+                timeout_seconds=timeout_seconds,
+                limit_bytes=MAX_MESSAGE_BYTES,
+            )
         except WorkerTimeoutError as error:
             message = f"no model within {timeout_seconds:g} s (training.timeoutSeconds)"
             raise PluginBrokenError("train", message) from error
         except WorkerDiedError as error:
             if self._closing is not None:
                 raise PluginUnavailableError(closing().reason) from error
-            raise PluginBrokenError("train", error.cause) from error
+            raise PluginBrokenError("train", self._cause(error)) from error
         except FrameError as error:
             raise PluginBrokenError("train", f"the request to be replayed is too large: {error}") from error
         match answer:
@@ -186,15 +187,23 @@ class ProcessInstance(GuardedInstance):
         self._kept.replace(_NOT_ASKED)
         raise PluginBrokenError("train", _NOT_ASKED)
 
-    def _send_history(self) -> None:
-        """Tell the process what is new; a new process is told everything."""
+    def _cause(self, error: WorkerDiedError) -> str:
+        if error.oom:
+            return f"{error.cause} (limits.memory is {self._memory_bytes / 2**20:.0f} MiB)"
+        return error.cause
+
+    def _updates(self) -> list[HistoryUpdate]:
+        """Return what the process has not been told of the history yet; a new one is told everything."""
+        if self._feed is None:
+            return []
         process = self._kept.process
-        if self._feed is None or process is None:
-            return
         if process is not self._fed:
             self._fed, self._cursor = process, self._feed.cursor()
-        for update in self._feed.updates_for(self._cursor):
-            process.post(update)
+        try:
+            return list(self._feed.updates_for(self._cursor))
+        except BaseException:
+            self._fed = None  # nobody knows where the cursor stands: the process is told everything again
+            raise
 
     async def _shut(self) -> None:
         await self._kept.close()
