@@ -54,7 +54,7 @@ class Edges:
         self.on_forget: Callable[[], None] = lambda: None
 
     async def apply(self, name: str, spec: OptimizerPluginSpec) -> None:
-        self.calls.append(f"apply {spec.priority}")
+        self.calls.append(f"apply {spec.priority}" if spec.enabled else "disable")
         if self.on_apply is not None:
             await self.on_apply(spec)
         self.stands(Reason.RUNNING if spec.enabled else Reason.DISABLED)
@@ -213,11 +213,23 @@ def test_a_spec_that_is_wrong_takes_the_plugin_out_and_says_where() -> None:
         await settle(lambda: edges.told)
         reconciler.observe(view(2, status=edges.statuses[0], priority="high"))
         await settle(lambda: len(edges.told) == 2)
-        assert edges.calls == ["apply 0", "remove"]  # its models stay
+        assert edges.calls == ["apply 0", "disable"]  # its models stay
         (ready, stalled) = edges.statuses[1]["conditions"]
         assert (ready["reason"], stalled["type"]) == ("InvalidSpec", "Stalled")
         assert ready["message"].startswith("spec.priority: ")
         assert edges.events == [("Normal", "Running"), ("Warning", "InvalidSpec")]
+
+    run(test)
+
+
+def test_a_spec_that_was_wrong_from_the_start_runs_nothing_until_it_is_put_right() -> None:
+    async def test(edges: Edges, reconciler: PluginReconciler) -> None:
+        reconciler.observe(view(source={}))
+        await settle(lambda: edges.told)
+        assert edges.calls == []
+        reconciler.observe(view(2, status=edges.statuses[0]))
+        await settle(lambda: len(edges.told) == 2)
+        assert edges.told == [("InvalidSpec", 1), ("Running", 2)]
 
     run(test)
 
@@ -275,7 +287,7 @@ def test_one_that_is_being_deleted_is_asked_no_more_and_keeps_its_models_until_i
         await settle(lambda: edges.told)
         reconciler.observe(view(deleting=True))
         await settle(lambda: reconciler.under_way == 0)
-        assert edges.calls == ["apply 0", "remove"]
+        assert edges.calls == ["apply 0", "disable"]
         reconciler.gone(view(deleting=True))
         await settle(lambda: "forget" in edges.calls)
 

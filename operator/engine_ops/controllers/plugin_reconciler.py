@@ -50,7 +50,7 @@ class Plugins(Protocol):
         """Run a plugin as its spec says."""
 
     async def remove(self, name: str) -> None:
-        """End a plugin."""
+        """End a plugin, and forget its models."""
 
     def snapshot(self, name: str) -> PluginSnapshot | None:
         """Say how it stands; None where there is none of that name."""
@@ -77,9 +77,11 @@ class _Entry:
     known
         The status that the object has, as far as we know.
     wanted
-        The spec to run, or what is wrong with it; None for nothing to run.
+        The spec to run; None where the object is gone, or was wrong from the start.
+    fault
+        What is wrong with the object's spec.
     forget
-        Whether the models of an object that is gone must go before anything else.
+        Whether the plugin and the models of an object that is gone must go before anything else.
     deleting
         Whether the object is on its way out.
     applied
@@ -100,7 +102,8 @@ class _Entry:
 
     target: Target | None
     known: Mapping[str, Any]
-    wanted: OptimizerPluginSpec | InvalidDataError | None = None
+    wanted: OptimizerPluginSpec | None = None
+    fault: InvalidDataError | None = None
     forget: bool = False
     deleting: bool = False
     applied: int = -1
@@ -161,7 +164,8 @@ class PluginReconciler:
         if entry is None:
             entry = self._entries[name] = _Entry(None, view.status)
         if entry.target is not None and entry.target.uid != target.uid:
-            entry.forget = True  # another one under its name: we were not told of the end of the first
+            # Another one under its name: we were not told of the end of the first.
+            entry.forget, entry.wanted = True, None
         same = entry.target == target and entry.deleting == view.deleting
         if entry.target is None or entry.target.uid != target.uid:
             entry.own.clear()
@@ -172,7 +176,7 @@ class PluginReconciler:
             entry.known = view.status  # not the echo of ours: somebody else wrote it
         entry.target, entry.deleting = target, view.deleting
         if not same:
-            entry.wanted = None if view.deleting else _spec_of(view)
+            self._want(entry, view)
             self._bring(name, entry)
         if entry.telling is None:
             entry.telling = asyncio.create_task(self._tell(name, entry), name=f"tell {name}", context=self._context)
@@ -184,7 +188,7 @@ class PluginReconciler:
         entry = self._entries.get(name)
         if entry is None or entry.target is None or entry.target.uid != view.target.uid:
             return
-        entry.target, entry.wanted, entry.forget = None, None, True
+        entry.target, entry.wanted, entry.fault, entry.forget = None, None, None, True
         if entry.telling is not None:
             entry.telling.cancel()
             entry.telling = None
@@ -198,6 +202,17 @@ class PluginReconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _want(self, entry: _Entry, view: PluginView) -> None:
+        """Note what is to run. One with a wrong spec, or on its way out, is not asked, and its models stay."""
+        entry.fault = None
+        if not view.deleting:
+            try:
+                entry.wanted = OptimizerPluginSpec.model_validate(view.spec)
+            except ValidationError as error:
+                entry.fault = InvalidDataError(faults_of(error, root="spec"))
+        if entry.wanted is not None and (view.deleting or entry.fault is not None):
+            entry.wanted = entry.wanted.model_copy(update={"enabled": False})
 
     def _noted(self, name: str) -> None:
         entry = self._entries.get(name)
@@ -235,12 +250,10 @@ class PluginReconciler:
     async def _bring_once(self, name: str, entry: _Entry) -> None:
         if entry.forget:
             await self._plugins.remove(name)
-            await self._models.forget(name)
+            await self._models.forget(name)  # also those of one that was never run here
             entry.forget = False
-        if isinstance(entry.wanted, OptimizerPluginSpec):
+        if entry.wanted is not None:
             await self._plugins.apply(name, entry.wanted)
-        else:
-            await self._plugins.remove(name)
 
     async def _tell(self, name: str, entry: _Entry) -> None:
         """Write the status whenever it has changed, for as long as the object is there."""
@@ -291,8 +304,8 @@ class PluginReconciler:
         if entry.target is None or entry.deleting:
             return None
         now = datetime.datetime.now(datetime.UTC)
-        if isinstance(entry.wanted, InvalidDataError):
-            return plugin_status.invalid(entry.wanted, entry.known, entry.target.generation, now)
+        if entry.fault is not None:
+            return plugin_status.invalid(entry.fault, entry.known, entry.target.generation, now)
         snapshot = None if entry.forget else self._plugins.snapshot(name)
         if snapshot is None:
             return None  # it is not being run yet: nothing is known
@@ -321,13 +334,6 @@ def _announcement(status: Mapping[str, Any]) -> tuple[Any, ...] | None:
     if ready is None or ready.get("reason") == Reason.STARTING:
         return None
     return ready.get("status"), ready.get("reason"), find(status, DEGRADED) is not None
-
-
-def _spec_of(view: PluginView) -> OptimizerPluginSpec | InvalidDataError:
-    try:
-        return OptimizerPluginSpec.model_validate(view.spec)
-    except ValidationError as error:
-        return InvalidDataError(faults_of(error, root="spec"))
 
 
 def _backoff(attempt: int) -> float:
