@@ -39,6 +39,8 @@ class Entry:
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     timer_is_retry: bool = False
+    waits_for: str = ""
+    """The reason of what is waited for; see `engine_ops.api.reasons.WAITING`."""
     retries: int = 0
     crashes: int = 0
     answered_run: int | None = None

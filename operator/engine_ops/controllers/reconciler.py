@@ -12,29 +12,34 @@ import dataclasses
 import datetime
 import functools
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from collections.abc import Callable, Container, Coroutine
+from typing import Any
 
 from engine_ops.api import status as statuses
 from engine_ops.api.faults import WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt, Status
+from engine_ops.controllers.announcing import announce
+from engine_ops.controllers.asking import Asking
 from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
 from engine_ops.controllers.entries import Entry, Question
 from engine_ops.controllers.final_status import FinalStatus
+from engine_ops.controllers.plugins import NO_PLUGINS, Plugins
+from engine_ops.controllers.posed import Posed
 from engine_ops.controllers.progress import ProgressReporter
 from engine_ops.controllers.recording import History
-from engine_ops.controllers.solving import Answered, progress_of, run_task, solution_of, task_for
+from engine_ops.controllers.solving import Answered, progress_of, solution_of, task_for
+from engine_ops.controllers.turns import Turn, Turns
 from engine_ops.controllers.view import RequestView
 from engine_ops.history.facts import Asked
 from engine_ops.kube.config_maps import ConfigMaps
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.requests import Requests
-from engine_ops.kube.status_writer import StatusWriter, Target, Written
-from engine_ops.workers.messages import Failed, Solved, SolveTask
+from engine_ops.kube.status_writer import StatusWriter, Written
+from engine_ops.workers.messages import Failed, SolveTask
 from engine_ops.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -52,6 +57,8 @@ SMALL_BYTES = 32 * 1024
 EMPTY_OBJECT = b"{}"
 MAX_TYPE = 64
 """What stands in spec.type of a request whose spec is wrong is cut here."""
+WAKE_APART_SECONDS = 0.002
+"""Between two of the requests that are tried again because something has changed for all of them."""
 TURNS_PER_WORKER = 8
 """So many requests for each worker hold data or write status at once: a write takes longer than most solves."""
 
@@ -69,6 +76,8 @@ class RequestReconciler:
         Of finished solves.
     pool, workers
         The worker processes, and how many they are.
+    plugins
+        Those that are asked before the built-in algorithms.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class RequestReconciler:
         history: History,
         pool: WorkerPool,
         workers: int,
+        plugins: Plugins = NO_PLUGINS,
     ) -> None:
         self._requests = requests
         self._writer = writer
@@ -90,9 +100,9 @@ class RequestReconciler:
         self._events = events
         self._history = history
         self._final = FinalStatus(writer, requests, history)
-        self._pool = pool
+        self._asking = Asking(pool, plugins, late=TURNS_PER_WORKER * workers)
         self._entries: dict[str, Entry] = {}
-        self._turns = asyncio.Semaphore(TURNS_PER_WORKER * workers)
+        self._turns = Turns(TURNS_PER_WORKER * workers)
         self._retained_bytes = 0
         # kopf calls us in a context that holds the whole object: a task or timer of ours must not keep it alive.
         self._context = contextvars.copy_context()
@@ -136,6 +146,15 @@ class RequestReconciler:
         for uid in list(self._entries):
             self._forget(uid)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wake(self, reasons: Container[str]) -> None:
+        """Try again now what waits for one of these reasons: what was missing may be there."""
+        waiting = [entry for entry in self._entries.values() if entry.waits_for in reasons]
+        for place, entry in enumerate(waiting):
+            entry.retries = 0  # one that is being tried just now may have looked too early
+            if entry.timer is not None and entry.timer_is_retry:
+                entry.timer.cancel()
+                self._set_timer(entry, place * WAKE_APART_SECONDS, retry=True)
 
     def _act_or_retry(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
         """Act on an object; a defect of ours costs this request a retry, and no other anything."""
@@ -227,12 +246,12 @@ class RequestReconciler:
 
     async def _solve_later(self, entry: Entry) -> None:
         """Wait for a turn without holding the data, then read the object anew."""
-        async with self._turns:
+        async with self._turns.take() as turn:
             body = await self._requests.get(entry.target)
             view = RequestView.of(body) if body is not None else None
             decision = decide(view, _now()) if view is not None else Nothing()
             if view is not None and view.target == entry.target and isinstance(decision, Solve):
-                await self._solve_in_turn(entry, Question.of(decision.spec, decision.run, view.status))
+                await self._solve_in_turn(entry, Question.of(decision.spec, decision.run, view.status), turn)
             else:
                 self._drop(entry)  # the watch tells of what it is now
 
@@ -249,12 +268,12 @@ class RequestReconciler:
         retained = len(question.data or b"")
         self._retained_bytes += retained
         try:
-            async with self._turns:
-                await self._solve_in_turn(entry, question)
+            async with self._turns.take() as turn:
+                await self._solve_in_turn(entry, question, turn)
         finally:
             self._retained_bytes -= retained
 
-    async def _solve_in_turn(self, entry: Entry, question: Question) -> None:
+    async def _solve_in_turn(self, entry: Entry, question: Question, turn: Turn) -> None:
         attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
         spec, data, cluster = question.spec, question.data, None
         try:
@@ -268,11 +287,12 @@ class RequestReconciler:
             elif spec.config_map_key_ref is not None:
                 ref = spec.config_map_key_ref
                 data = await self._config_maps.read_key(entry.target.namespace, ref.name, ref.key)
-            task = task_for(spec, data or EMPTY_OBJECT, task_id=str(entry.target), cluster=cluster)
+            task_id = str(entry.target)
+            task = task_for(spec, data or EMPTY_OBJECT, task_id=task_id, cluster=cluster, asks_plugins=True)
         except WaitingError as error:
             await self._wait(entry, attempt, error.reason, error.message)
             return
-        await self._run(entry, attempt, spec, task)
+        await self._run(entry, attempt, spec, task, turn)
 
     def _look_later(self, entry: Entry, spec: OptimizationRequestSpec) -> None:
         """Look again after the interval: the answer still holds, and its status says when it was made."""
@@ -280,12 +300,15 @@ class RequestReconciler:
         if self._entries.get(entry.target.uid) is entry and spec.interval_seconds is not None:
             self._set_timer(entry, spec.interval_seconds, retry=False)
 
-    async def _run(self, entry: Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask) -> None:
+    async def _run(
+        self, entry: Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask, turn: Turn
+    ) -> None:
         async with ProgressReporter(self._writer, entry.target, attempt) as progress:
-            outcome = await run_task(self._pool, task, spec, lambda solved: progress.update(progress_of(solved)))
+            posed = Posed(entry.target, attempt, spec, task, turn, lambda solved: progress.update(progress_of(solved)))
+            outcome = await self._asking.answer(posed)
         match outcome:
-            case Answered(solved, cut_off):
-                await self._answer(entry, attempt, Asked.of(spec, solved.request_fields), solved, cut_off)
+            case Answered():
+                await self._answer(entry, attempt, Asked.of(spec, outcome.solved.request_fields), outcome)
             case Failed(reason=Reason.WORKER_DIED):
                 await self._survive(entry, attempt, Asked.of(spec, outcome.request_fields), outcome.message)
             case Failed(reason=reason, message=message, waiting=True):
@@ -302,8 +325,8 @@ class RequestReconciler:
         else:
             await self._wait(entry, attempt, Reason.WORKER_DIED, message)
 
-    async def _answer(self, entry: Entry, attempt: Attempt, asked: Asked, solved: Solved, cut_off: str | None) -> None:
-        result_ref = None
+    async def _answer(self, entry: Entry, attempt: Attempt, asked: Asked, answered: Answered) -> None:
+        solved, result_ref = answered.solved, None
         if solved.compressed is not None:
             try:
                 written = await self._config_maps.write_result(entry.target, attempt.run, solved.compressed)
@@ -314,7 +337,14 @@ class RequestReconciler:
                 await self._wait(entry, attempt, Reason.FORBIDDEN, message)
                 return
             result_ref = {**written, "sizeBytes": solved.size_bytes}
-        status = statuses.answered(attempt, solution_of(solved, result_ref=result_ref, cut_off=cut_off), _now())
+        solution = solution_of(
+            solved,
+            result_ref=result_ref,
+            cut_off=answered.cut_off,
+            share=answered.share,
+            fallback_reason=answered.fallback_reason,
+        )
+        status = statuses.answered(attempt, solution, _now())
         await self._finish(entry, attempt, status, asked)
         if result_ref is None and attempt.previous.get("resultRef") is not None:
             await self._config_maps.delete_result(entry.target)
@@ -343,12 +373,13 @@ class RequestReconciler:
         if written is not Written.DONE:
             self._drop(entry)
             return
-        self._announce(entry.target, attempt, status)
+        announce(self._events, entry.target, attempt, status)
         entry.retries, entry.crashes = 0, 0
         entry.answered_run = attempt.run
 
     async def _wait(self, entry: Entry, attempt: Attempt, reason: str, message: str) -> None:
         """Say what is awaited, once, and try again later."""
+        entry.waits_for = reason
         ready = statuses.find(attempt.previous, statuses.READY) or {}
         status = statuses.waiting(attempt, reason, message, _now())
         said = statuses.find(status, statuses.READY) or {}
@@ -357,25 +388,13 @@ class RequestReconciler:
             if await self._writer.write(entry.target, status) is Written.DROPPED:
                 self._drop(entry)
                 return
-            self._announce(entry.target, attempt, status)
+            announce(self._events, entry.target, attempt, status)
         self._retry(entry)
 
     def _drop(self, entry: Entry) -> None:
         """Forget an entry whose object is gone or has changed: the watch tells of what it is now."""
         if self._entries.get(entry.target.uid) is entry:
             del self._entries[entry.target.uid]
-
-    def _announce(self, target: Target, attempt: Attempt, status: Status) -> None:
-        """Record an Event where there is something to notice. A first success is none: it would cost as much again."""
-        now_ready = statuses.find(status, statuses.READY) or {}
-        before = statuses.find(attempt.previous, statuses.READY)
-        ready = now_ready.get("status") == "True"
-        if ready and now_ready["reason"] == Reason.SOLVED and (before is None or before["status"] == "True"):
-            return
-        if now_ready["reason"] == Reason.SUSPENDED:
-            return
-        type_: Literal["Normal", "Warning"] = "Normal" if now_ready["reason"] == Reason.SOLVED else "Warning"
-        self._events.record(target, type_, now_ready["reason"], now_ready["message"])
 
 
 def _answered_before(attempt: Attempt, input_digest: str) -> bool:

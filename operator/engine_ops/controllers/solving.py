@@ -33,6 +33,7 @@ def task_for(
     task_id: str,
     cluster: ClusterInput | None = None,
     inline_limit_bytes: int = INLINE_LIMIT_BYTES,
+    asks_plugins: bool = False,
 ) -> SolveTask:
     """Return the task that answers a spec.
 
@@ -48,13 +49,15 @@ def task_for(
         The live cluster, if that is the source.
     inline_limit_bytes
         Results whose JSON is larger are compressed, and summarised.
+    asks_plugins
+        Whether somebody will look for the plugin that the spec names.
 
     Raises
     ------
     WaitingError
-        With NoPlugin, if the spec asks for a plugin that is not there.
+        With NoPlugin, if the spec names a plugin and nobody will look for it.
     """
-    if spec.plugin is not None and spec.plugin != NO_PLUGIN:
+    if not asks_plugins and spec.plugin is not None and spec.plugin != NO_PLUGIN:
         raise WaitingError(Reason.NO_PLUGIN, f"spec.plugin: no enabled plugin has the name {spec.plugin!r}")
     return SolveTask(
         task_id=task_id,
@@ -71,8 +74,72 @@ def task_for(
     )
 
 
-def solution_of(solved: Solved, *, result_ref: Mapping[str, Any] | None = None, cut_off: str | None = None) -> Solution:
-    """Return what the status says of a worker's answer. The result stays encoded."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class PluginShare:
+    """Of whom an answer is, beside the built-in algorithm.
+
+    Parameters
+    ----------
+    plugin
+        The plugin that made it or gave the advice; None for a built-in model that is no plugin.
+    version
+        Of the plugin.
+    model_id
+        Of the model behind it.
+    confidence
+        As measured, 0 to 1.
+    claimed_confidence
+        As the plugin has it.
+    """
+
+    plugin: str | None
+    version: str
+    model_id: str | None = None
+    confidence: float | None = None
+    claimed_confidence: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer.
+
+    Parameters
+    ----------
+    solved
+        As a worker gave it.
+    cut_off
+        Why the search ended before its budget, if it did.
+    share
+        Of a plugin, if there is one.
+    fallback_reason
+        Why plugins that were asked did not answer.
+    """
+
+    solved: Solved
+    cut_off: str | None = None
+    share: PluginShare | None = None
+    fallback_reason: str | None = None
+
+
+def solution_of(
+    solved: Solved,
+    *,
+    result_ref: Mapping[str, Any] | None = None,
+    cut_off: str | None = None,
+    share: PluginShare | None = None,
+    fallback_reason: str | None = None,
+) -> Solution:
+    """Return what the status says of a worker's answer. The result stays encoded.
+
+    Parameters
+    ----------
+    solved
+        The answer.
+    result_ref
+        Where the whole result is, if it is not in the status.
+    cut_off, share, fallback_reason
+        See `Answered`.
+    """
     metrics: dict[str, Any] = {"durationMs": solved.duration_ms}
     if solved.score is not None:
         metrics["score"] = round(solved.score, 4)
@@ -81,10 +148,28 @@ def solution_of(solved: Solved, *, result_ref: Mapping[str, Any] | None = None, 
         reason=solved.reason,
         message=solved.message,
         metrics=metrics,
-        solved_by={"name": solved.algorithm, "algorithm": solved.algorithm, "version": solved.version},
+        solved_by=_solved_by(solved, share, fallback_reason),
         result_ref=result_ref,
         cut_off=cut_off,
     )
+
+
+def _solved_by(solved: Solved, share: PluginShare | None, fallback_reason: str | None) -> dict[str, Any]:
+    by: dict[str, Any] = {"name": solved.algorithm, "algorithm": solved.algorithm, "version": solved.version}
+    if share is not None:
+        if share.plugin is not None:
+            by = {"name": share.plugin, "plugin": share.plugin, "role": solved.plugin_role, "version": share.version}
+            if solved.plugin_role == "advice":
+                by["algorithm"] = solved.algorithm  # that followed the advice, or has it told beside its answer
+        model_id = share.model_id or solved.model_id
+        claimed = solved.claimed_confidence if share.claimed_confidence is None else share.claimed_confidence
+        numbers = {"confidence": share.confidence, "claimedConfidence": claimed}
+        by |= {name: round(value, 4) for name, value in numbers.items() if value is not None}
+        if model_id:
+            by["modelId"] = model_id
+    if fallback_reason:
+        by["fallbackReason"] = fallback_reason
+    return by
 
 
 def progress_of(latest: Solved) -> dict[str, Any]:
@@ -101,19 +186,13 @@ def data_path(spec: OptimizationRequestSpec) -> str:
     return f"spec.dataFrom.configMapKeyRef({ref.name}/{ref.key})"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer; ``cut_off`` says why the search ended before its budget, if it did."""
-
-    solved: Solved
-    cut_off: str | None = None
-
-
 async def run_task(
     pool: WorkerPool,
     task: SolveTask,
     spec: OptimizationRequestSpec,
     on_incumbent: Callable[[Solved], None] | None = None,
+    *,
+    timeout_seconds: float | None = None,
 ) -> Answered | Failed:
     """Have a worker solve a task, and say in the words of a status what became of it.
 
@@ -125,6 +204,8 @@ async def run_task(
         The task, and the spec that it was made of.
     on_incumbent
         Told of each better answer.
+    timeout_seconds
+        In place of the spec's.
 
     Returns
     -------
@@ -132,8 +213,9 @@ async def run_task(
         When the worker dies or its time is up, the best answer until then, if there is one. ``Failed.waiting`` says
         that the request is to be tried again though its spec does not change.
     """
+    limit_seconds = float(spec.timeout_seconds) if timeout_seconds is None else timeout_seconds
     try:
-        outcome = await pool.run(task, timeout_seconds=float(spec.timeout_seconds), on_incumbent=on_incumbent)
+        outcome = await pool.run(task, timeout_seconds=limit_seconds, on_incumbent=on_incumbent)
     except WorkerTimeoutError as error:
         message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
         failed = Failed(Reason.TIMED_OUT, message, request_fields=_fields_of(task))

@@ -10,6 +10,7 @@ from engine_ops.plugins.advice import FIELDS, NOTHING_NAMED, Advice, Names, is_a
 from engine_ops.plugins.checked import Checked, Checker
 from engine_ops.plugins.fields import MAX_NAME, is_number
 from engine_ops.plugins.json_values import RefusedError, json_value, quoted
+from engine_ops.plugins.own_fields import has_own_field
 from engine_ops.plugins.packing_answers import PackingChecker
 from engine_ops.plugins.placement_answers import PlacementChecker
 from engine_ops.plugins.sizing_answers import SizingChecker
@@ -18,13 +19,6 @@ MAX_ERROR: Final = 1024
 """Characters of a plugin's reason for a no; it is cut there."""
 
 _ENVELOPE: Final = frozenset({"success", "result", "error", "confidence", "model_id", "metadata"})
-
-_OWN_FIELDS: Final[Mapping[str, frozenset[str]]] = {
-    "resource": frozenset({"items", "nodeCapacity", "node_capacity", "nodeTypes", "node_types"}),
-    "scheduling": frozenset({"task", "tasks", "nodes"}),
-    "performance": frozenset({"samples", "workload", "objective"}),
-}
-"""The fields of ``data`` that a built-in reads."""
 
 _ANSWER_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "resource": ("nodes",),
@@ -130,8 +124,7 @@ def question_of(request_type: str, data: Mapping[str, Any], constraints: Mapping
     InvalidDataError
         If the data has fields that the built-in reads, but a fault is in them or in the constraints.
     """
-    own = _OWN_FIELDS.get(request_type)
-    if own is None or not own.intersection(data):
+    if not has_own_field(request_type, data):
         return Question(request_type)
     checker = _CHECKERS[request_type](data, constraints)
     return Question(request_type, checker, _names_of(checker))

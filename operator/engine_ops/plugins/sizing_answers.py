@@ -9,6 +9,7 @@ import numpy as np
 
 from engine_ops.api.quantity import parse_quantity
 from engine_ops.engine.contract import Answer
+from engine_ops.engine.performance.backtest import loss_ratio, score
 from engine_ops.engine.performance.checks import load
 from engine_ops.engine.performance.model import ContainerSamples, PerformanceData
 from engine_ops.engine.performance.sizing import Goal, Resource
@@ -53,7 +54,7 @@ class SizingChecker:
         mebibytes.
 
         There is no score: the built-in's is that of its rule on the newest samples, fitted on the older ones. A plugin
-        that has seen all samples has none that it could be tried on.
+        that has seen all samples has none that it could be tried on; see `tried`.
 
         Parameters
         ----------
@@ -88,6 +89,40 @@ class SizingChecker:
             ),
             (),
         )
+
+    def tried(self, older: Mapping[str, Any]) -> float | None:
+        """Return the score of what answers the older samples in this way: that of its requests on the newest.
+
+        Parameters
+        ----------
+        older
+            A result, JSON values, to the question of `engine_ops.engine.performance.hold_out.older_data`.
+
+        Returns
+        -------
+        float or None
+            As the built-in's answers have it; None where there are too few samples.
+
+        Raises
+        ------
+        RefusedError
+            If a request is missing or no amount.
+        """
+        requests: dict[str, tuple[Mapping[str, Any], str]] = {}
+        for path, entry in entries(older, "containers", "result"):
+            requests[text(entry, "name", path)] = _part(entry, "requests", path), f"{path}.requests"
+        ratios: list[float | None] = []
+        for name, container in self.containers.items():
+            if name not in requests:
+                raise RefusedError("result.containers", f"container {quoted(name)} is not in it")
+            part, path = requests[name]
+            for resource in _RESOURCES:
+                amount = _amount(part, resource, path)
+                if amount is None:
+                    raise RefusedError(f"{path}.{resource}", ABSENT)
+                samples = np.array(container.cpu if resource == "cpu" else container.memory, np.float64)
+                ratios.append(loss_ratio(samples, self._goals[resource], amount))
+        return score(ratios)
 
     def _container(self, container: ContainerSamples, entry: Mapping[str, Any], path: str) -> dict[str, Any]:
         parts = {part: _part(entry, part, path) for part in _PARTS}

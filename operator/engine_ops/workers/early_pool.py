@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Self
+from typing import Any, Self
 
 # Nothing heavier may be imported here: whatever is comes before the workers' start.
 from engine_ops.workers.pool import WorkerPool
@@ -19,11 +19,16 @@ class EarlyPool:
         How many; None for one a core.
     memory_limit_bytes
         A worker above it is killed.
+    handler
+        See `engine_ops.workers.pool.WorkerPool`; None for the solvers alone.
     """
 
-    def __init__(self, workers: int | None = None, *, memory_limit_bytes: int = 2**30) -> None:
+    def __init__(
+        self, workers: int | None = None, *, memory_limit_bytes: int = 2**30, handler: str | None = None
+    ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
-        self._pool = WorkerPool(self.workers, memory_limit_bytes=memory_limit_bytes)
+        options: dict[str, Any] = {} if handler is None else {"handler": handler}
+        self._pool = WorkerPool(self.workers, memory_limit_bytes=memory_limit_bytes, **options)
         self._starting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

@@ -10,6 +10,31 @@ from engine_ops.workers.wire import Wire
 
 DataFormat = Literal["json", "json-or-yaml"]
 
+PluginRole = Literal["", "answer", "advice", "prediction"]
+"""What of an answer is a plugin's; nothing if empty."""
+
+
+class PluginReply(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What a plugin said to the question. Read by handlers that know plugins; the others pay it no heed.
+
+    Parameters
+    ----------
+    plugin, version
+        The plugin's name and version.
+    envelope
+        JSON of what it returned.
+    served
+        Whether it may be served; a model in shadow may not.
+    backtest
+        JSON of what it returned for the older samples alone, type ``performance`` only; empty where it was not asked.
+    """
+
+    plugin: str
+    version: str
+    envelope: bytes
+    served: bool = True
+    backtest: bytes = b""
+
 
 class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
     """One question.
@@ -40,6 +65,10 @@ class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, 
         msgpack of an `engine_ops.engine.cluster.records.ClusterSnapshot`, if the question is about a live cluster.
     selection
         JSON of an `engine_ops.engine.cluster.selection.ClusterSelection`; with ``cluster`` only.
+    reply
+        What a plugin said to the question, if one was asked.
+    built_in
+        The built-in's answer to it, if it is there already; it is not solved again then.
     """
 
     task_id: str
@@ -56,6 +85,8 @@ class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, 
     stored_limit_bytes: int = 1_000_000
     cluster: bytes = b""
     selection: bytes = b""
+    reply: PluginReply | None = None
+    built_in: Solved | None = None
 
 
 class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
@@ -77,6 +108,14 @@ class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
         gzip of the result's JSON, where that is longer than the task's ``inline_limit_bytes``.
     request_fields
         See `engine_ops.ml.request_fields.request_fields`.
+    plugin_role
+        What of it is the plugin's of ``SolveTask.reply``.
+    plugin_no
+        Why that plugin's reply is not what is served; empty where it is, or where there is none.
+    plugin_unusable
+        Whether the reply is at fault (infeasible, nonsense), rather than worse than the built-in's answer.
+    model_id, claimed_confidence
+        As the plugin's reply has them.
     """
 
     result: bytes
@@ -92,6 +131,11 @@ class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
     lower_bound: float | None = None
     gap: float | None = None
     request_fields: dict[str, float | str | bool] = {}
+    plugin_role: PluginRole = ""
+    plugin_no: str = ""
+    plugin_unusable: bool = False
+    model_id: str | None = None
+    claimed_confidence: float | None = None
 
 
 class Incumbent(msgspec.Struct, tag_field="kind", tag=True, frozen=True):

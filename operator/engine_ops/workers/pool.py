@@ -23,6 +23,9 @@ class WorkerPool:
     preload
         Modules to load (``package.module``), or functions to call (``package.module:function``), before workers are
         forked; every solver by default.
+    handler
+        ``package.module:ATTRIBUTE`` of what answers a `SolveTask`; the solvers alone by default, which pay no heed to
+        what plugins said.
     """
 
     def __init__(
@@ -34,9 +37,10 @@ class WorkerPool:
         recycle_after: int = 1000,
         recycle_above_bytes: int | None = None,
         preload: tuple[str, ...] = SOLVE.preload,
+        handler: str = SOLVE.handler,
     ) -> None:
         self.processes = ProcessPool(
-            dataclasses.replace(SOLVE, preload=preload),
+            dataclasses.replace(SOLVE, preload=preload, handler=handler),
             size,
             niceness=niceness,
             memory_limit_bytes=memory_limit_bytes,

@@ -6,8 +6,8 @@ import gzip
 import logging
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from engine_ops.api.reasons import Reason
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.engine.cluster.solvers import CLUSTER_TYPES, cluster_solver_for
-from engine_ops.engine.contract import Answer, Budget, Solver
+from engine_ops.engine.contract import Answer, Budget, Report, Solver
 from engine_ops.engine.solvers import TYPES, solver_for
 from engine_ops.ml.request_fields import request_fields
 from engine_ops.workers.documents import read_json, read_json_or_yaml, rename_root
@@ -34,6 +34,9 @@ Improved = Callable[[Callable[[], Solved | None]], None]
 
 
 Fields = dict[str, float | str | bool]
+
+Labels = Mapping[str, Any]
+"""Fields of a `Solved`, by name."""
 
 
 class ResultTooLargeError(Exception):
@@ -53,7 +56,31 @@ def ignore_improved(_encode: Callable[[], Solved | None]) -> None:
     """Take no notice of better answers."""
 
 
-def evaluate(task: SolveTask, improved: Improved = ignore_improved) -> Outcome:
+class Respond(Protocol):
+    """Answers a question that has been read."""
+
+    def __call__(
+        self, task: SolveTask, data: Mapping[str, Any], constraints: Mapping[str, Any], report: Report
+    ) -> tuple[Answer, Labels]:
+        """Return the answer, and fields of `Solved` that are not in it.
+
+        Raises
+        ------
+        InvalidDataError, WaitingError
+            See `engine_ops.engine.contract.Solver.solve`.
+        """
+        ...
+
+
+def built_in(
+    task: SolveTask, data: Mapping[str, Any], constraints: Mapping[str, Any], report: Report
+) -> tuple[Answer, Labels]:
+    """Answer with the built-in algorithm. See `Respond`."""
+    budget = Budget.of(task.search_seconds, max_steps=task.max_steps, seed=task.seed)
+    return solver_of(task).solve(data, constraints, budget, report), {}
+
+
+def evaluate(task: SolveTask, improved: Improved = ignore_improved, respond: Respond = built_in) -> Outcome:
     """Answer a task in this process.
 
     Parameters
@@ -62,6 +89,8 @@ def evaluate(task: SolveTask, improved: Improved = ignore_improved) -> Outcome:
         The question.
     improved
         Told of the first answer and of each better one. It may call what it gets later, and on another thread.
+    respond
+        What answers it.
 
     Returns
     -------
@@ -71,8 +100,9 @@ def evaluate(task: SolveTask, improved: Improved = ignore_improved) -> Outcome:
     started = time.monotonic()
     fields: Fields = {}
     try:
-        answer = _solve(task, improved, started, fields)
-        return _encode(answer, task, started, fields)
+        answer, labels = _solve(task, improved, started, fields, respond)
+        solved = _encode(answer, task, started, fields)
+        return msgspec.structs.replace(solved, **labels) if labels else solved
     except InvalidDataError as error:
         faults = rename_root(error.faults, {"data": task.data_path, "constraints": task.constraints_path})
         return Failed(
@@ -97,7 +127,9 @@ def evaluate(task: SolveTask, improved: Improved = ignore_improved) -> Outcome:
         )
 
 
-def _solve(task: SolveTask, improved: Improved, started: float, fields: Fields) -> Answer:
+def _solve(
+    task: SolveTask, improved: Improved, started: float, fields: Fields, respond: Respond
+) -> tuple[Answer, Labels]:
     if task.type not in TYPES:
         raise InvalidDataError([Fault("spec.type", f"must be one of {', '.join(TYPES)}, not {task.type}")])
     read_data = read_json if task.data_format == "json" else read_json_or_yaml
@@ -108,11 +140,17 @@ def _solve(task: SolveTask, improved: Improved, started: float, fields: Fields) 
     def report(build: Callable[[], Answer]) -> None:
         improved(lambda: _encode_if_small(build(), task, started, fields))
 
-    budget = Budget.of(task.search_seconds, max_steps=task.max_steps, seed=task.seed)
-    return _solver(task).solve(data, constraints, budget, report)
+    return respond(task, data, constraints, report)
 
 
-def _solver(task: SolveTask) -> Solver:
+def solver_of(task: SolveTask) -> Solver:
+    """Return the built-in solver of a task.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is none.
+    """
     if not task.cluster:
         return solver_for(task.type)
     snapshot = msgspec.msgpack.decode(task.cluster, type=ClusterSnapshot)
@@ -176,17 +214,29 @@ def _duration_ms(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def _handle(task: SolveTask, emit: Emit) -> Outcome:
+def handle(task: SolveTask, emit: Emit, respond: Respond = built_in) -> Outcome:
+    """Answer a task, telling of better and better answers on the way.
+
+    Parameters
+    ----------
+    task
+        The question.
+    emit
+        Takes an `Incumbent`.
+    respond
+        What answers it.
+    """
+
     def send(solved: Solved) -> None:
         emit(Incumbent(solved))
 
     # Without a search the final answer follows the first one at once: it is sent only if it does not.
     throttle: Throttle[Solved] = Throttle(send, first_at_once=task.search_seconds > 0)
     try:
-        return evaluate(task, throttle.offer)
+        return evaluate(task, throttle.offer, respond)
     finally:
         throttle.finish()
 
 
-HANDLER: Handler[SolveTask] = Handler(SolveTask, _handle)
+HANDLER: Handler[SolveTask] = Handler(SolveTask, handle)
 """What a worker that solves does."""

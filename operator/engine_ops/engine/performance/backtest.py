@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine_ops.engine.performance.hold_out import FEW_SAMPLES, older_count
 from engine_ops.engine.performance.quantiles import FloatArray, quantile
-from engine_ops.engine.performance.sizing import FEW_SAMPLES, Goal
+from engine_ops.engine.performance.sizing import Goal
 
-_OLDER_SHARE = 0.7
 _PEAK_LEVEL = 0.99
 """At level 1 the pinball loss forgives every waste; the peak is judged at this level."""
 _BASELINE_FACTOR = 1.15
@@ -24,10 +24,19 @@ def pinball_loss(samples: FloatArray, prediction: float, level: float) -> float:
     return float(np.mean(np.maximum(level * shortage, (level - 1) * shortage)))
 
 
-def loss_ratio(samples: FloatArray, goal: Goal) -> float | None:
+def loss_ratio(samples: FloatArray, goal: Goal, chosen: float | None = None) -> float | None:
     """Return the rule's loss on the newest 30 % of the samples as a part of the baseline's.
 
     Both are fitted on the older 70 %, without the user's bounds, and judged at the goal's quantile.
+
+    Parameters
+    ----------
+    samples
+        Shape (n,), oldest first.
+    goal
+        What is wanted.
+    chosen
+        What another rule chose for the older samples, in place of the goal's own.
 
     Returns
     -------
@@ -36,10 +45,10 @@ def loss_ratio(samples: FloatArray, goal: Goal) -> float | None:
     """
     if len(samples) < FEW_SAMPLES:
         return None
-    split = int(len(samples) * _OLDER_SHARE)
+    split = older_count(len(samples))
     older, newer = np.sort(samples[:split]), samples[split:]
     level = min(goal.level, _PEAK_LEVEL)
-    own = pinball_loss(newer, quantile(older, goal.level) * (1 + goal.margin), level)
+    own = pinball_loss(newer, quantile(older, goal.level) * (1 + goal.margin) if chosen is None else chosen, level)
     baseline = pinball_loss(newer, float(older[-1]) * _BASELINE_FACTOR, level)
     if baseline == 0:
         return None if own == 0 else 1.0

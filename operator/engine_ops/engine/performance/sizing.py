@@ -10,13 +10,11 @@ from typing import Literal
 import numpy as np
 
 from engine_ops.api.quantity import format_bytes, format_cpu, parse_quantity
+from engine_ops.engine.performance.hold_out import FEW_SAMPLES
 from engine_ops.engine.performance.model import LimitRule, Objective
 from engine_ops.engine.performance.quantiles import Estimate, FloatArray, estimate
 
 Resource = Literal["cpu", "memory"]
-
-FEW_SAMPLES = 20
-"""Below this an answer is called thin, and there is no back-test."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
