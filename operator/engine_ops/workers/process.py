@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -57,6 +58,17 @@ def confine(niceness: int) -> None:
     # Some sandboxes mount /proc read-only; the score is a courtesy.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJUSTMENT), encoding="ascii")
+
+
+def hide(hidden: bool) -> None:
+    """Let other processes of the same user trace this one and read its memory and descriptors, or not.
+
+    Parameters
+    ----------
+    hidden
+        It is inherited. A hidden process that is not root cannot look into its own ``/proc/self`` either.
+    """
+    _prctl(_PR_SET_DUMPABLE, 0 if hidden else 1)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from engine_ops.plugins.host.listener import accept, listen, remove
-from engine_ops.workers.process import ONE_THREAD, adopt_orphans, die_with_parent
+from engine_ops.workers.process import ONE_THREAD, adopt_orphans, die_with_parent, hide
 
 if TYPE_CHECKING:
     from engine_ops.plugins.host.server import PluginForker
@@ -83,6 +83,7 @@ def serve_parent(sock: socket.socket, parent_pid: int) -> None:
 def _prepare() -> None:
     os.environ.update(ONE_THREAD)  # before anything is loaded that reads it
     adopt_orphans()
+    hide(True)  # from plugins, which are of the same user: they could take the control socket
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     # What a plugin prints belongs to the log, each line when it is printed: a plugin may be killed at any time.

@@ -13,6 +13,7 @@ from engine_ops.plugins.host.memory import children
 from engine_ops.plugins.host.watchdog import Watchdog
 from engine_ops.workers import control
 from engine_ops.workers.forker import Forker, kill_group
+from engine_ops.workers.process import hide
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ class PluginForker(Forker):
 
     def _fork(self, command: control.Spawn) -> int | None:
         pid = super()._fork(command)
-        if pid:
+        if pid == 0:
+            hide(False)  # the host is; a plugin must be able to look at itself, and the host at it
+        elif pid is not None:
             self._labels[command.worker_id] = command.label
             self._watchdog.watch(pid, self._pid, command.memory_limit_bytes)
             logger.debug("plugin %s: started as process %d", command.label, pid)
