@@ -111,7 +111,7 @@ class ServiceApp:
         self._config = config
         self._stuck_after_seconds = stuck_after_seconds
         self._worker = ServiceWorker()
-        self._opening: asyncio.Task[object] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._training = 0
 
     def application(self) -> web.Application:
@@ -133,7 +133,16 @@ class ServiceApp:
         return app
 
     async def _start(self, _app: web.Application) -> None:
-        self._opening = asyncio.create_task(self._worker.run(lambda: self._plugin.open(self._config)))
+        self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            answer = await self._worker.run(lambda: self._plugin.open(self._config))
+        except Exception:
+            logger.exception("the plugin could not be opened")
+            return
+        if isinstance(answer, Broken):
+            logger.warning("the plugin waits for its settings: %s", answer.message)
 
     async def _stop(self, _app: web.Application) -> None:
         try:

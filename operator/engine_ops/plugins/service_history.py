@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,8 @@ from engine_ops.plugins.service_messages import NOT_OFFERED, HistoryKept, to_wir
 if TYPE_CHECKING:
     from engine_ops.history.feed import HistoryUpdate
     from engine_ops.plugins.process_instance import HistorySource
+
+logger = logging.getLogger(__name__)
 
 POST_BYTES: Final = 4 * 2**20
 """Of the points of one request, roughly."""
@@ -69,8 +72,8 @@ class HistorySender:
 
         Raises
         ------
-        ServiceFaultError, ServiceProblemError
-            If it could not be sent. The next time it is all of it.
+        ServiceFaultError
+            If it could not be sent. The next time it is all of it. A service that refuses it gets none, until `forget`.
         """
         async with self._lock:
             try:
@@ -82,9 +85,9 @@ class HistorySender:
                     self.forget()
                     return await self._send(timeout_seconds)
             except ServiceProblemError as error:
-                self.forget()
                 if error.status not in NOT_OFFERED:
-                    raise
+                    logger.warning("%s refuses the history: %s", self._client.base_url, error.message)
+                self.forget()
                 self._is_wanted = False
                 return None
             except BaseException:
@@ -108,14 +111,14 @@ class HistorySender:
         return points[len(points) - kept :]
 
     async def _send(self, timeout_seconds: float) -> HistoryKept | None:
-        said = None
+        said, name = None, self._name
         if self._feed is None or not self._is_wanted:
             return None
         for update in self._feed.updates_for(self._cursor):
             reset = update.reset
             posts = _posts(update)
             while (points := await asyncio.to_thread(next, posts, None)) is not None:
-                body = {"feed": self._name, "reset": reset, "size": update.size, "points": points}
+                body = {"feed": name, "reset": reset, "size": update.size, "points": points}
                 content = await asyncio.to_thread(msgspec.json.encode, body)
                 said = await self._client.post("/history", content, HistoryKept, timeout_seconds=timeout_seconds)
                 reset = False

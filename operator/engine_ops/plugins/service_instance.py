@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
-import hashlib
 import logging
-import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -34,7 +31,14 @@ from engine_ops.plugins.service_messages import (
     TrainingDone,
     Validate,
 )
-from engine_ops.plugins.service_translation import below_config, encoded_ask, opened_of, optimize_of, replied
+from engine_ops.plugins.service_translation import (
+    below_config,
+    encoded_ask,
+    opened_of,
+    optimize_of,
+    replied,
+    trained_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +51,6 @@ HEALTH_SECONDS: Final = 10.0
 
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 30.0
-
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{12,64}")
 
 
 def cluster_url(service: PluginService) -> str:
@@ -129,10 +131,12 @@ class ServiceInstance(GuardedInstance):
         """
         if self._closing is not None:
             raise PluginUnavailableError(closing().reason)
-        opened = await self._open()
-        if self._watch is None:
-            self._watch = asyncio.create_task(self._keep_watch())
-        return opened
+        try:
+            return await self._open()
+        except BaseException:
+            if self._opened is None:
+                await self._client.close()
+            raise
 
     async def train(self, timeout_seconds: float, replay: Ask | None = None) -> Trained:
         """See `Instance`. The model that is trained is the one that answers from then on.
@@ -145,7 +149,8 @@ class ServiceInstance(GuardedInstance):
         try:
             trained = await self._training
         except asyncio.CancelledError:
-            if self._training.cancel():
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
                 raise  # it is who asked that goes away
             raise PluginUnavailableError(closing().reason) from None
         except PluginBrokenError as error:
@@ -170,6 +175,11 @@ class ServiceInstance(GuardedInstance):
     async def _be_ready(self, deadline: float) -> Unanswered | None:
         if self._gone:
             return Unanswered(self._gone, "unavailable")
+        if self._training is not None and self._at_a_time == 1:
+            return Unanswered("its model is being trained", "busy")
+        return await self._up_to_date(deadline)
+
+    async def _up_to_date(self, deadline: float) -> Unanswered | None:
         if not self._is_stale:
             return None
         try:
@@ -180,6 +190,7 @@ class ServiceInstance(GuardedInstance):
         except PluginBrokenError as error:
             return Unanswered(error.message, "broken")
         except PluginUnavailableError as error:
+            self._go(error.message)
             return Unanswered(error.message, "unavailable")
         return None
 
@@ -247,7 +258,9 @@ class ServiceInstance(GuardedInstance):
     def _go(self, reason: str) -> None:
         """Take note that the service is gone; the watch finds it again."""
         self._is_stale = True
-        if not self._gone:
+        if self._watch is None:
+            return  # it was never there
+        if self._gone != reason:
             self._gone = reason
             self._note_error(reason)
         self._look.set()
@@ -277,6 +290,8 @@ class ServiceInstance(GuardedInstance):
         self._take(info)
         opened = opened_of(info)
         self._is_stale, self._gone = False, ""
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._keep_watch())
         self._note_opened(opened)
         return opened
 
@@ -323,7 +338,9 @@ class ServiceInstance(GuardedInstance):
             self._turns = asyncio.Semaphore(info.concurrency)
 
     async def _train(self, timeout_seconds: float, replay: Ask | None) -> Trained:
-        unready = await self._be_ready(time.monotonic() + OPENING_SECONDS)
+        if self._gone:
+            raise PluginUnavailableError(self._gone)
+        unready = await self._up_to_date(time.monotonic() + OPENING_SECONDS)
         if unready is not None and unready.kind == "unavailable":
             raise PluginUnavailableError(unready.reason)
         if unready is not None:
@@ -350,52 +367,38 @@ class ServiceInstance(GuardedInstance):
             if fault.kind == "unavailable":
                 self._go(fault.message)
             raise PluginUnavailableError(fault.message) from fault
-        return self._trained_of(done, 0 if kept is None else kept.points)
-
-    def _trained_of(self, done: TrainingDone, points: int) -> Trained:
         try:
-            state = base64.b64decode(done.state, validate=True)
-        except (binascii.Error, ValueError) as error:
+            trained = trained_of(done, self._name)
+        except ValueError as error:
             raise PluginBrokenError("train", f"the state of its model is no base64: {error}") from error
-        digest = done.digest
-        if not _DIGEST.fullmatch(digest):
-            # Of the state; else of what the service calls it; else of the training, which is one of its kind.
-            named = state or digest.encode() or f"{self._name} {self._instance} {time.time_ns()}".encode()
-            digest = f"sha256:{hashlib.sha256(named).hexdigest()}"
-        opened = self._opened
-        return Trained(
-            model_id=done.model_id or (opened.model_id if opened is not None else "") or self._name,
-            samples=done.samples or points,
-            digest=digest,
-            state=state,
-            training_metadata=msgspec.json.encode(done.training_metadata),
-            is_trained=done.is_trained,
-            duration_ms=done.duration_ms,
+        return msgspec.structs.replace(
+            trained,
+            model_id=trained.model_id or (self._opened.model_id if self._opened is not None else "") or self._name,
+            samples=trained.samples or (0 if kept is None else kept.points),
         )
 
     async def _keep_watch(self) -> None:
         pause_seconds = FIRST_PAUSE_SECONDS
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_seconds if self._gone else self._health_seconds):
-                    await self._look.wait()
+            if not self._gone:
+                pause_seconds = FIRST_PAUSE_SECONDS
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._health_seconds):
+                        await self._look.wait()
             self._look.clear()
+            if self._gone:
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
             try:
                 if not self._gone:
                     await self._check_health()
-                    pause_seconds = FIRST_PAUSE_SECONDS
                 if self._is_stale:
-                    # A pause before the first try as well: what has just failed may need a moment.
-                    await asyncio.sleep(pause_seconds if self._gone else 0)
                     await self._open_if_stale()
             except (PluginBrokenError, PluginUnavailableError) as error:
-                pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
-                self._gone = error.message
-                self._is_stale = True
-                self._tell()
+                self._go(error.message)
             except Exception:
-                pause_seconds = LONGEST_PAUSE_SECONDS
                 logger.exception("plugin %s: looking at its service failed", self._name)
+                self._go("looking at its service failed, see the operator's log")
 
     async def _check_health(self) -> None:
         try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import re
+import time
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +25,8 @@ from engine_ops.workers.documents import read_json, read_json_or_yaml
 
 MAX_SCHEMA_BYTES: Final = 32 * 1024
 """Of the JSON schema of the settings; a longer one is not shown."""
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{12,64}")
 
 
 def ask_of(asked: Optimize) -> Ask:
@@ -162,6 +167,38 @@ def _is_large(result: object) -> bool:
             isinstance(part, list | dict | str) and len(part) > 100 for part in result.values()
         )
     return isinstance(result, list | str)
+
+
+def trained_of(done: TrainingDone, name: str) -> Trained:
+    """Return the end of a service's training as a plugin's process would have told it.
+
+    Parameters
+    ----------
+    done
+        What the service says.
+    name
+        The plugin's.
+
+    Raises
+    ------
+    ValueError
+        If its state is no base64.
+    """
+    state = base64.b64decode(done.state, validate=True)
+    digest = done.digest
+    if not _DIGEST.fullmatch(digest):
+        # Of the state; else of what the service calls it; else of the training, which is one of its kind.
+        named = state or digest.encode() or f"{name} {time.time_ns()}".encode()
+        digest = f"sha256:{hashlib.sha256(named).hexdigest()}"
+    return Trained(
+        model_id=done.model_id,
+        samples=done.samples,
+        digest=digest,
+        state=state,
+        training_metadata=msgspec.json.encode(done.training_metadata),
+        is_trained=done.is_trained,
+        duration_ms=done.duration_ms,
+    )
 
 
 def opened_of(info: PluginInfo) -> Opened:
