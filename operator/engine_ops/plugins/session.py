@@ -123,7 +123,7 @@ class PluginSession:
             return Replied(no=line(error.summary()))  # the request's fault
         started_ns = time.perf_counter_ns()
         try:
-            returned = guarded("optimize", call)
+            returned = guarded("optimize", call, passing=(PluginError,))
             duration_us = (time.perf_counter_ns() - started_ns) // 1000
             answer = guarded("reading its answer", lambda: replied(returned))
         except PluginError as error:
@@ -137,29 +137,28 @@ class PluginSession:
         )
 
     def _call_of(self, plugin: Plugin, message: Ask) -> Callable[[], object]:
-        """Return the call of ``optimize`` with the plugin's own copy of the request."""
+        """Return the call of ``optimize`` with the plugin's own copy of the request; it raises PluginError alone."""
         history: Any = self._history  # an SDK that says list is given any sequence
         if isinstance(plugin, MLPluginInterface):
             data = request_data_of(message)
-            model_plugin = plugin
-
-            def predict() -> object:
-                self._show_history(model_plugin)
-                return model_plugin.optimize(data, history)
-
-            return predict
+            return lambda: self._optimized(plugin, lambda: plugin.optimize(data, history))
         request = request_of(message, with_extra=has_model(plugin))
-        algorithm = plugin
 
         def optimize() -> object:
             # By default it depends on the type alone, which was asked about when the plugin was opened.
-            own = type(algorithm).can_handle is not BaseOptimizationPlugin.can_handle
-            if own and not can_handle(algorithm, request):
+            own = type(plugin).can_handle is not BaseOptimizationPlugin.can_handle
+            if own and not can_handle(plugin, request):
                 return {"success": False, "error": "it does not take this request"}
-            self._show_history(algorithm)
-            return algorithm.optimize(request, history)
+            return self._optimized(plugin, lambda: plugin.optimize(request, history))
 
         return optimize
+
+    def _optimized(self, plugin: Plugin, optimize: Callable[[], object]) -> object:
+        def call() -> object:
+            self._show_history(plugin)
+            return optimize()
+
+        return guarded("optimize", call)
 
     def _show_history(self, plugin: Plugin) -> None:
         """Let the model of a plugin with an ``optimize`` of its own take its lags from the newest outcomes."""

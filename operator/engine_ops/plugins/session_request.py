@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
+import pydantic
+
+from engine_ops.api.faults import InvalidDataError, faults_of
 from engine_ops.engine.request import OptimizationRequest, RequestType
 from engine_ops.plugins.messages import Ask
 from engine_ops.workers.documents import read_json, read_json_or_yaml
@@ -40,15 +43,18 @@ def request_of(ask: Ask, *, with_extra: bool) -> OptimizationRequest:
     Raises
     ------
     InvalidDataError
-        If data or constraints cannot be read.
+        If data or constraints cannot be read, or there is no such type.
     """
     data, constraints, extra = _decoded(ask)
-    return OptimizationRequest(
-        id=ask.request_id[-_MAX_ID:] or "request",
-        type=cast("RequestType", ask.type),
-        data={**extra, **data} if with_extra else data,
-        constraints=constraints or None,
-    )
+    try:
+        return OptimizationRequest(
+            id=ask.request_id[-_MAX_ID:] or "request",
+            type=cast("RequestType", ask.type),
+            data={**extra, **data} if with_extra else data,
+            constraints=constraints or None,
+        )
+    except pydantic.ValidationError as error:
+        raise InvalidDataError(faults_of(error)) from error
 
 
 def empty_request(request_type: str) -> OptimizationRequest:
