@@ -122,6 +122,7 @@ class SkillTracker:
         self._scored: deque[Scored] = deque(maxlen=SCORED_WINDOW)
         self._total = 0
         self._mark = 0
+        self._marks = 0
         self._loss_at_promotion: float | None = None
         self._since_promotion: deque[float] = deque(maxlen=scoring.DRIFT_WINDOW)
 
@@ -166,6 +167,12 @@ class SkillTracker:
     def mark(self) -> None:
         """Begin a new comparison: what was scored before has been judged already."""
         self._mark = self._total
+        self._marks += 1
+
+    @property
+    def marks(self) -> int:
+        """How often a new comparison was begun."""
+        return self._marks
 
     @property
     def pending(self) -> int:
@@ -245,6 +252,11 @@ class SkillTracker:
         self._loss_at_promotion = _mean(losses) if losses else None
         self._since_promotion.clear()
         self.mark()
+
+    @property
+    def knows_its_loss(self) -> bool:
+        """Whether there is a loss at promotion to measure drift against."""
+        return self._loss_at_promotion is not None
 
     @property
     def has_drifted(self) -> bool:

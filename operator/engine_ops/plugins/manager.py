@@ -1,0 +1,291 @@
+"""The plugins of OptimizerPlugin resources: which there are, whom a request goes to, what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, cast
+
+from engine_ops.api.optimizationrequest import RequestType
+from engine_ops.api.optimizerplugin import (
+    OptimizerPluginSpec,
+    PluginSource,
+    PluginTraining,
+    RetrainPolicy,
+    TrainingGate,
+)
+from engine_ops.engine.request import OptimizationRequest
+from engine_ops.ml.data_point import WorkloadDataPoint
+from engine_ops.ml.keys import known_at, workload_key
+from engine_ops.ml.scoring import actual_values
+from engine_ops.plugins.config import PluginConfig
+from engine_ops.plugins.hosted import HostedPlugin
+from engine_ops.plugins.hosting import HistorySource, Hosting, MakeInstance
+from engine_ops.plugins.model_store import MemoryModelStore, ModelStore
+from engine_ops.plugins.registry import PluginRegistry
+from engine_ops.plugins.remote_plugin import RemotePlugin
+from engine_ops.plugins.snapshot import PluginSnapshot
+
+logger = logging.getLogger(__name__)
+
+FALLBACK: Final = "simple-predictor"
+"""What predicts from history where no plugin can; it is built in, and no OptimizerPlugin."""
+
+_FALLBACK_SPEC: Final = OptimizerPluginSpec(
+    supported_types=[RequestType.ML_DRIVEN],
+    source=PluginSource(entry_point="engine_ops.ml.examples.simple_predictor:SimplePredictorPlugin"),
+    training=PluginTraining(
+        gate=TrainingGate.NONE, retrain=RetrainPolicy(after_samples=25, interval_seconds=600, on_drift=False)
+    ),
+)
+_WARM_AT_A_TIME: Final = 500
+
+
+class PluginManager:
+    """Runs plugins as their specs say. Belongs to one event loop.
+
+    Parameters
+    ----------
+    registry
+        Says whom a request goes to. Plugins of the process itself may be in it, too.
+    make_instance
+        Makes a process, or a client of a service, for a plugin.
+    history
+        None where none is kept.
+    store
+        Keeps models; None keeps them as long as the process lives.
+    now, sleep
+        Seconds since the epoch, and how to wait for some.
+    """
+
+    def __init__(
+        self,
+        registry: PluginRegistry,
+        *,
+        make_instance: MakeInstance,
+        history: HistorySource | None = None,
+        store: ModelStore | None = None,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        store = store if store is not None else MemoryModelStore()
+        self._registry = registry
+        self._hosting = Hosting(make_instance, history=history, store=store, now=now, sleep=sleep)
+        # The fallback's model is made of the history within a moment: it is not worth keeping.
+        self._fallback_hosting = Hosting(
+            make_instance, history, MemoryModelStore(), self._hosting.baseline, self._hosting.training, now, sleep
+        )
+        self._plugins: dict[str, HostedPlugin] = {}
+        self._fallback: HostedPlugin | None = None
+        self._listeners: list[Callable[[str], None]] = []
+        self._able: dict[str, object] = {}
+        self._version = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def apply(self, name: str, spec: OptimizerPluginSpec) -> None:
+        """Run a plugin as its spec says, from now on. Returns at once; the last spec counts.
+
+        Parameters
+        ----------
+        name
+            Of the OptimizerPlugin.
+        spec
+            How it is to run.
+
+        Raises
+        ------
+        ValueError
+            If the name is reserved, or that of a plugin of the process itself.
+        """
+        if self._closed:
+            return
+        config = _config_of(spec)
+        hosted = self._plugins.get(name)
+        if hosted is None:
+            hosted = HostedPlugin(name, spec, self._hosting, on_change=lambda: self._changed(name))
+            try:
+                self._registry.register(RemotePlugin(hosted), config, name=name)
+            except ValueError:
+                await hosted.close()
+                raise
+            self._plugins[name] = hosted
+        else:
+            await hosted.apply(spec)
+            entry = self._registry.get(name)
+            if entry is not None and entry.config != config:
+                self._registry.update_config(name, config)
+        self._changed(name)
+
+    async def remove(self, name: str) -> None:
+        """End a plugin when its requests in flight have ended, and forget its models. No error where there is none."""
+        hosted = self._plugins.pop(name, None)
+        if hosted is None:
+            return
+        self._registry.unregister(name)
+        self._changed(name)
+        task = asyncio.get_running_loop().create_task(hosted.close(forget=True))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        await asyncio.shield(task)
+
+    def get(self, name: str) -> HostedPlugin | None:
+        """Return a plugin; None where there is none of this name."""
+        return self._plugins.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names of all plugins."""
+        return sorted(self._plugins)
+
+    def select(self, request_type: str, pinned: str | None) -> list[HostedPlugin]:
+        """Return the plugins that a request goes to: highest priority first, then by name.
+
+        Parameters
+        ----------
+        request_type
+            Of the request.
+        pinned
+            The only one to ask; ``none`` for no plugin, None for any.
+        """
+        # Not validated: it is asked for at every request, and says nothing but its type.
+        request = OptimizationRequest.model_construct(None, id="-", type=cast("Any", request_type), data={})
+        chosen = self._registry.select(request, plugin=pinned)
+        return [each.plugin.hosted for each in chosen if isinstance(each.plugin, RemotePlugin)]
+
+    async def fallback(self) -> HostedPlugin | None:
+        """Return what predicts ``ml-driven`` requests from the history where no plugin can; None without a history.
+
+        It is started at the first call, and says no until it is trained.
+        """
+        if self._hosting.history is None or self._closed:
+            return None
+        if self._fallback is None:
+            self._fallback = HostedPlugin(
+                FALLBACK, _FALLBACK_SPEC, self._fallback_hosting, on_change=lambda: self._changed(FALLBACK)
+            )
+        return self._fallback
+
+    def outcome(self, key: bytes | None, point: WorkloadDataPoint) -> None:
+        """Take note of a point whose outcome is known. To be told of each once, in the order in which they are known.
+
+        Parameters
+        ----------
+        key
+            `engine_ops.history.keys.point_key` of the point; None where it has none.
+        point
+            The point.
+        """
+        values = actual_values(point)
+        name = key.hex() if key is not None else None
+        for hosted in self._all():
+            hosted.outcome(name, values)
+        self._hosting.baseline.observe(workload_key(point), point.request_type, values)
+
+    async def warm(self, points: Iterable[WorkloadDataPoint]) -> None:
+        """Tell the baseline of the history so far, before the first plugin is asked.
+
+        Parameters
+        ----------
+        points
+            Those whose outcome is known already, in any order.
+        """
+        for count, point in enumerate(sorted(points, key=known_at), start=1):
+            self._hosting.baseline.observe(workload_key(point), point.request_type, actual_values(point))
+            if count % _WARM_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+
+    def snapshot(self, name: str) -> PluginSnapshot | None:
+        """Return how a plugin stands; None where there is none of this name."""
+        hosted = self._plugins.get(name)
+        return hosted.snapshot() if hosted is not None else None
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Have a function told the name of each plugin whose snapshot has changed, on the event loop.
+
+        It is called often, and must be quick: counts, latencies and skill change without a call.
+
+        Returns
+        -------
+        callable
+            Ends it.
+        """
+        self._listeners.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return unsubscribe
+
+    @property
+    def version(self) -> int:
+        """Counts the changes of who can answer."""
+        return self._version
+
+    async def wait_changed(self, after: int) -> int:
+        """Wait until who can answer has changed.
+
+        Parameters
+        ----------
+        after
+            A `version`; returns at once if it is not the present one.
+
+        Returns
+        -------
+        int
+            The present version.
+        """
+        while self._version == after:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)
+        return self._version
+
+    async def close(self) -> None:
+        """End every plugin, when its requests in flight have ended; keep their models. Idempotent."""
+        self._closed = True
+        fallback = [self._fallback] if self._fallback is not None else []
+        await asyncio.gather(*(hosted.close() for hosted in [*self._plugins.values(), *fallback]), *self._leaving)
+        for name in list(self._plugins):
+            del self._plugins[name]
+            self._registry.unregister(name)
+        self._fallback = None
+
+    def _all(self) -> Iterable[HostedPlugin]:
+        yield from self._plugins.values()
+        if self._fallback is not None:
+            yield self._fallback
+
+    def _changed(self, name: str) -> None:
+        hosted = self._plugins.get(name) or (self._fallback if name == FALLBACK else None)
+        ability = hosted.ability() if hosted is not None else None
+        if self._able.get(name) != ability:
+            if ability is None:
+                self._able.pop(name, None)
+            else:
+                self._able[name] = ability
+            self._version += 1
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+        for listener in tuple(self._listeners):
+            try:
+                listener(name)
+            except Exception:
+                logger.exception("a listener failed at a change of plugin %s", name)
+
+
+def _config_of(spec: OptimizerPluginSpec) -> PluginConfig:
+    return PluginConfig(
+        enabled=spec.enabled,
+        priority=spec.priority,
+        config=spec.config or {},
+        limits=spec.limits,
+        supported_types=None if spec.supported_types is None else tuple(str(each) for each in spec.supported_types),
+    )
