@@ -97,8 +97,13 @@ def test_a_pod_of_the_deployment_passes_pod_security_and_runs(kubectl: Kubectl) 
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     chosen = ("-l", "app.kubernetes.io/name=engine-ops", "-o", "json")
     (pod,) = json.loads(kubectl("get", "pods", "-n", "engine-ops-system", *chosen).stdout)["items"]
-    tokens = [volume["name"] for volume in pod["spec"]["volumes"] if "projected" in volume]
-    assert len(tokens) == 1, "the operator has no token"
+    (token,) = (volume["name"] for volume in pod["spec"]["volumes"] if "projected" in volume)
+    mounted = {
+        container["name"]: [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == token]
+        for container in pod["spec"]["containers"]
+    }
+    # The API server adds none to the plugins' container.
+    assert mounted == {"operator": ["/var/run/secrets/kubernetes.io/serviceaccount"], "plugin-host": []}
 
 
 @pytest.mark.usefixtures("installed")
@@ -108,10 +113,12 @@ def test_a_pod_that_breaks_the_rules_is_refused_there(kubectl: Kubectl) -> None:
     pod["spec"] = deployment["spec"]["template"]["spec"]
     accepted = kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
     assert "created" in accepted.stdout
-    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
-    refused = kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)
-    assert refused.returncode != 0
-    assert 'violates PodSecurity "restricted' in refused.stderr
+    for container in pod["spec"]["containers"]:
+        container["securityContext"]["allowPrivilegeEscalation"] = True
+        refused = kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)
+        assert refused.returncode != 0
+        assert 'violates PodSecurity "restricted' in refused.stderr
+        container["securityContext"]["allowPrivilegeEscalation"] = False
 
 
 @pytest.mark.usefixtures("installed")
@@ -140,6 +147,11 @@ def test_a_drain_can_evict_the_operator(kubectl: Kubectl) -> None:
         ("update", REQUESTS),
         ("patch", REQUESTS),
         ("update", f"{REQUESTS}/status"),
+        ("create", PLUGINS),
+        ("update", PLUGINS),
+        ("patch", PLUGINS),
+        ("delete", PLUGINS),
+        ("update", f"{PLUGINS}/status"),
         ("create", "pods"),
         ("delete", "pods"),
         ("create", "pods/eviction"),
@@ -192,13 +204,29 @@ def test_kubernetes_own_roles_cover_requests(people: str, rights: Rights, role: 
 def test_nobody_but_the_operator_writes_a_status(people: str, rights: Rights, role: str) -> None:
     for verb in ("update", "patch"):
         assert not rights.may(f"{people}-{role}", verb, f"{REQUESTS}/status")
+        assert not rights.may(f"{people}-{role}", verb, f"{PLUGINS}/status")
     assert rights.may(OPERATOR, "patch", f"{REQUESTS}/status")
+    assert rights.may(OPERATOR, "patch", f"{PLUGINS}/status")
 
 
 @pytest.mark.parametrize("role", ["view", "edit", "admin"])
 def test_whoever_edits_a_namespace_changes_no_plugin(people: str, rights: Rights, role: str) -> None:
     for verb in ("create", "update", "patch", "delete"):
         assert not rights.may(f"{people}-{role}", verb, PLUGINS)
+
+
+def test_whoever_is_bound_to_it_enables_a_plugin_and_writes_no_status(rights: Rights, kubectl: Kubectl) -> None:
+    user = f"plugin-editor-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "clusterrolebinding", user, "--clusterrole=engine-ops-plugin-editor", f"--user={user}")
+    try:
+        deadline = time.monotonic() + 30
+        while not rights.may(user, "patch", PLUGINS):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not rights.may(user, "patch", f"{PLUGINS}/status")
+        assert not rights.may(user, "create", REQUESTS)
+    finally:
+        kubectl("delete", "clusterrolebinding", user)
 
 
 def test_an_editor_applies_the_samples_and_a_viewer_reads_them(people: str, kubectl: Kubectl, namespace: str) -> None:

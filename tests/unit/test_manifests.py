@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 import yaml
@@ -19,14 +21,17 @@ from engine_ops import OptimizationRequest as Question
 from engine_ops.api.optimizationrequest import OptimizationRequest
 from engine_ops.api.optimizerplugin import OptimizerPlugin
 from engine_ops.api.quantity import parse_quantity
-from engine_ops.cli import run
+from engine_ops.cli.main import main
 from engine_ops.controllers.solving import task_for
+from engine_ops.kube.connection import NAMESPACE_FILE
 from engine_ops.kube.preflight import (
     NEEDED_FOR_CLUSTER_DATA,
     NEEDED_FOR_OBSERVING,
     NEEDED_FOR_OUTCOMES,
+    NEEDED_FOR_PLUGINS,
     NEEDED_FOR_THE_HISTORY,
     NEEDED_FOR_THE_LEASE,
+    NEEDED_FOR_THE_MODELS,
     NEEDED_IN_WATCHED_NAMESPACES,
     Right,
 )
@@ -89,11 +94,16 @@ def rights_of(role: dict[str, Any]) -> Iterator[Right]:
         ("rbac_history.yaml", "Role", NEEDED_FOR_THE_HISTORY),
         ("rbac_outcomes.yaml", "ClusterRole", NEEDED_FOR_OUTCOMES),
         ("rbac_observe.yaml", "ClusterRole", NEEDED_FOR_OBSERVING),
+        ("rbac_plugins.yaml", "ClusterRole", NEEDED_FOR_PLUGINS),
     ],
 )
 def test_the_operator_may_do_what_it_checks_for_and_no_more(file: str, kind: str, needed: tuple[Right, ...]) -> None:
     granted = list(rights_of(one(BASE / file, kind)))
     assert sorted(map(str, granted)) == sorted(map(str, needed))
+
+
+def test_models_are_kept_with_the_rights_of_the_history() -> None:
+    assert set(NEEDED_FOR_THE_MODELS) <= set(NEEDED_FOR_THE_HISTORY)
 
 
 @pytest.mark.parametrize("path", sorted(BASE.glob("rbac_*.yaml")), ids=lambda path: path.name)
@@ -113,12 +123,73 @@ def test_the_image_is_the_version_of_the_package() -> None:
     assert image == {"name": "engine-ops", "newTag": __version__}
 
 
+def pod_spec() -> dict[str, Any]:
+    spec: dict[str, Any] = one(BASE / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    return {container["name"]: container for container in pod_spec()["containers"]}
+
+
+def options_of(container: dict[str, Any]) -> dict[str, str]:
+    return dict(argument.removeprefix("--").split("=", 1) for argument in container["args"][1:])
+
+
+def mounts_of(container: dict[str, Any]) -> dict[str, str]:
+    return {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+
+
 def test_memory_limit_holds_the_operator_and_its_workers() -> None:
-    (container,) = one(BASE / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]["containers"]
-    options = dict(argument.removeprefix("--").split("=", 1) for argument in container["args"][1:])
+    container = containers()["operator"]
+    options = options_of(container)
     workers = int(options["workers"]) * parse_quantity(options["worker-memory"])
     itself = parse_quantity(container["resources"]["requests"]["memory"])
     assert parse_quantity(container["resources"]["limits"]["memory"]) >= itself + workers
+
+
+def test_memory_limit_of_the_plugin_host_holds_one_plugin_and_its_training() -> None:
+    resources = containers()["plugin-host"]["resources"]
+    source = {"entryPoint": "a:B"}
+    plugin = OptimizerPlugin.model_validate({"metadata": {"name": "p"}, "spec": {"source": source}})
+    needed = parse_quantity(resources["requests"]["memory"]) + 2 * plugin.spec.limits.memory_bytes
+    assert parse_quantity(resources["limits"]["memory"]) >= needed
+
+
+def test_plugins_have_no_token_and_share_nothing_with_the_operator_but_the_socket() -> None:
+    pod = pod_spec()
+    assert pod["automountServiceAccountToken"] is False
+    assert one(BASE / "service_account.yaml", "ServiceAccount")["automountServiceAccountToken"] is False
+    assert "shareProcessNamespace" not in pod
+    operator, host = containers()["operator"], containers()["plugin-host"]
+    assert "env" not in host
+    shared = set(mounts_of(operator)) & set(mounts_of(host))
+    assert shared == {"plugins"}
+    sockets = {options_of(operator)["plugin-host"], options_of(host)["socket"]}
+    assert sockets == {f"{mounts_of(host)['plugins']}/plugins.sock"}
+    assert mounts_of(operator)["plugins"] == mounts_of(host)["plugins"]
+    (tokens,) = (volume for volume in pod["volumes"] if "projected" in volume)
+    assert tokens["name"] in mounts_of(operator)
+    # A mounted volume of another sort could hold the token as well.
+    kinds = {volume["name"]: set(volume) - {"name"} for volume in pod["volumes"]}
+    assert all(kinds[name] == {"emptyDir"} for name in mounts_of(host))
+
+
+def test_the_operator_finds_what_a_mounted_token_has() -> None:
+    (tokens,) = (volume["projected"] for volume in pod_spec()["volumes"] if "projected" in volume)
+    paths = [
+        item["path"] for source in tokens["sources"] for kind in source.values() for item in kind.get("items", [kind])
+    ]
+    place = Path(mounts_of(containers()["operator"])["token"])
+    assert place == NAMESPACE_FILE.parent
+    assert sorted(paths) == ["ca.crt", "namespace", "token"]
+
+
+def test_both_containers_are_as_restricted_as_each_other() -> None:
+    operator, host = containers()["operator"], containers()["plugin-host"]
+    assert operator["securityContext"] == host["securityContext"]
+    assert host["securityContext"]["readOnlyRootFilesystem"] is True
+    assert operator["image"] == host["image"]
 
 
 def test_the_crds_are_named_in_their_kustomization() -> None:
@@ -134,7 +205,7 @@ def instructions_of(word: str) -> list[str]:
 
 
 def test_the_image_runs_as_the_user_that_the_deployment_names() -> None:
-    pod = one(BASE / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]
+    pod = pod_spec()
     (user,) = instructions_of("USER")
     context = pod["securityContext"]
     assert user == f"{context['runAsUser']}:{context['runAsGroup']}"
@@ -144,10 +215,11 @@ def test_the_deployment_calls_the_images_entry_point_with_options_that_exist() -
     (entry_point,) = instructions_of("ENTRYPOINT")
     assert json.loads(entry_point) == ["engine-ops"]
     (default,) = instructions_of("CMD")
-    (container,) = one(BASE / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]["containers"]
-    for arguments in (json.loads(default), container["args"]):
-        assert arguments[0] == "run"
-        run.command.make_context("run", list(arguments[1:]))
+    for arguments in (json.loads(default), *(container["args"] for container in containers().values())):
+        command = main.get_command(click.Context(main), arguments[0])
+        assert command is not None
+        command.make_context(arguments[0], list(arguments[1:]))
+    assert [container["args"][0] for container in containers().values()] == ["run", "plugin-host"]
 
 
 def test_the_image_installs_nothing_that_is_not_locked() -> None:
@@ -216,7 +288,19 @@ def test_a_sample_about_the_live_cluster_is_answered(name: str) -> None:
     assert message in outcome.message
 
 
-def test_the_sample_of_a_plugin_is_valid_and_off() -> None:
-    path = ROOT / "manifests" / "samples" / "optimizerplugin.yaml"
-    plugin = OptimizerPlugin.model_validate(one(path, "OptimizerPlugin"))
+@pytest.mark.parametrize("name", ["optimizerplugin.yaml", "optimizerplugin-service.yaml"])
+def test_the_samples_of_plugins_are_valid_and_off(name: str) -> None:
+    plugin = OptimizerPlugin.model_validate(one(ROOT / "manifests" / "samples" / name, "OptimizerPlugin"))
     assert not plugin.spec.enabled
+
+
+def test_the_sample_of_a_plugin_names_one_that_comes_with_the_image_and_takes_its_settings() -> None:
+    path = ROOT / "manifests" / "samples" / "optimizerplugin.yaml"
+    spec = OptimizerPlugin.model_validate(one(path, "OptimizerPlugin")).spec
+    assert spec.source.entry_point is not None
+    assert spec.supported_types is not None
+    module, _, name = spec.source.entry_point.partition(":")
+    plugin = getattr(importlib.import_module(module), name)()
+    plugin.init(spec.config)
+    assert plugin.config == {"baseline_workload_size": 100}
+    assert all(plugin.can_handle(type_.value) for type_ in spec.supported_types)

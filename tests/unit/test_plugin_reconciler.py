@@ -385,15 +385,47 @@ def test_events_tell_changes_of_ready_and_degraded_and_nothing_else() -> None:
     run(test)
 
 
-def test_a_status_that_somebody_else_wrote_is_put_right() -> None:
+def test_a_status_that_somebody_else_wrote_is_put_right_but_not_in_a_hurry() -> None:
     async def test(edges: Edges, reconciler: PluginReconciler) -> None:
         reconciler.observe(view())
         await settle(lambda: edges.told)
         foreign = msgspec.json.decode(msgspec.json.encode(edges.statuses[0]))
         foreign["conditions"][0]["message"] = "all is well"
         reconciler.observe(view(status=foreign))
+        reconciler.observe(view(status={}))
         await settle(lambda: len(edges.statuses) == 2)
         assert edges.statuses[1]["conditions"] == edges.statuses[0]["conditions"]
         assert edges.calls == ["apply 0"]
+
+    run(test, numbers_seconds=0.05)
+
+
+def test_a_write_that_was_dropped_is_made_when_the_object_is_seen_again() -> None:
+    async def test(edges: Edges, reconciler: PluginReconciler) -> None:
+        reconciler.observe(view())
+        await settle(lambda: edges.told)
+        edges.on_write = lambda status: Written.DROPPED
+        edges.stands(Reason.CRASH_LOOPING)
+        await settle(lambda: len(edges.told) == 2)
+        edges.on_write = lambda status: Written.DONE
+        edges.callback("p")
+        await settle(lambda: len(edges.told) == 3)
+        assert edges.told[1:] == [("CrashLooping", 1)] * 2
+
+    run(test)
+
+
+def test_two_operators_do_not_answer_each_other() -> None:
+    async def test(edges: Edges, reconciler: PluginReconciler) -> None:
+        reconciler.observe(view())
+        await settle(lambda: edges.told)
+        foreign = msgspec.json.decode(msgspec.json.encode(edges.statuses[0]))
+        foreign["conditions"][0]["message"] = "all is well"
+        for _ in range(5):
+            reconciler.observe(view(status=foreign))
+            reconciler.observe(view(status=edges.statuses[0]))
+            await asyncio.sleep(0.01)
+        await quiet(edges, reconciler)
+        assert [reason for reason, _ in edges.told] == ["Running", "CrashLooping"]
 
     run(test)

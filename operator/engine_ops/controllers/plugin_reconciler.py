@@ -90,8 +90,8 @@ class _Entry:
         Held by the one task that changes what runs.
     changed
         Set when there may be something to tell.
-    own
-        What we have told lately: the watch shows it to us again.
+    told, own
+        What we have told last, and what we have tried to tell lately: the watch shows it to us again.
     announced
         What Events have said last.
     numbers_at
@@ -109,6 +109,7 @@ class _Entry:
     applied: int = -1
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    told: Any = None
     own: collections.deque[Any] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=_OWN_STATUSES))
     announced: tuple[Any, ...] | None = None
     numbers_at: float = -NUMBERS_SECONDS
@@ -169,7 +170,7 @@ class PluginReconciler:
         same = entry.target == target and entry.deleting == view.deleting
         if entry.target is None or entry.target.uid != target.uid:
             entry.own.clear()
-            entry.applied = -1
+            entry.told, entry.applied = None, -1
             entry.known = view.status
             entry.announced = _announcement(view.status)
         elif plugin_status.at_once(view.status) not in entry.own:
@@ -285,14 +286,16 @@ class PluginReconciler:
             return
         loop = asyncio.get_running_loop()
         urgent = plugin_status.at_once(status)
-        if urgent == plugin_status.at_once(entry.known) and loop.time() < entry.numbers_at + self._numbers_seconds:
+        # A status that somebody else wrote over ours waits as numbers do: two operators must not answer each other.
+        no_news = urgent in (plugin_status.at_once(entry.known), entry.told)
+        if no_news and loop.time() < entry.numbers_at + self._numbers_seconds:
             return
         entry.own.append(urgent)
         before = entry.known
         written = await self._writer.write(target, status)
         if written is Written.DROPPED:
             return  # it is gone, or has another spec: the watch tells
-        entry.numbers_at = loop.time()
+        entry.numbers_at, entry.told = loop.time(), urgent
         if entry.known is before:
             entry.known = status  # a refused one too: the same would be refused again
         else:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from engine_ops.api import optimizerplugin
 from engine_ops.api.base import GROUP, VERSION
 from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.kube.connection import Connection
@@ -53,6 +54,13 @@ NEEDED_FOR_THE_HISTORY = tuple(
     Right(verb, "", "configmaps") for verb in ("get", "list", "create", "update", "patch", "delete")
 )
 """In the operator's own namespace. Not checked at the start: without them the history stays in memory."""
+NEEDED_FOR_THE_MODELS = tuple(Right(verb, "", "configmaps") for verb in ("get", "list", "create", "update", "delete"))
+"""In the operator's own namespace. Not checked at the start: without them models are trained again after a restart."""
+NEEDED_FOR_PLUGINS = (
+    *(Right(verb, GROUP, optimizerplugin.PLURAL) for verb in ("get", "list", "watch")),
+    Right("patch", GROUP, optimizerplugin.PLURAL, "status"),
+)
+"""They are cluster-scoped. Without them no plugin is asked; see `why_no_plugins`."""
 NEEDED_FOR_OUTCOMES = (
     *(Right(verb, "batch", "jobs") for verb in ("list", "watch")),
     Right("list", "", "pods"),
@@ -104,15 +112,39 @@ async def check(connection: Connection, namespaces: Sequence[str], lease_namespa
         raise ConnectError(f"the operator lacks rights in {where}: {listed}. Apply manifests/base, or give it a Role.")
 
 
-async def _check_crds(connection: Connection) -> None:
+async def why_no_plugins(connection: Connection) -> str | None:
+    """Return what keeps the operator from following OptimizerPlugins, as a sentence; None if nothing does.
+
+    Raises
+    ------
+    ApiError, UnavailableError
+        If the API server does not answer the questions.
+    """
+    if optimizerplugin.PLURAL not in await _served(connection):
+        return (
+            f"the API server does not know {optimizerplugin.PLURAL}.{GROUP}/{VERSION}. "
+            "Apply it: kubectl apply --server-side -k crds"
+        )
+    allowed = await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_FOR_PLUGINS))
+    missing = [str(right) for right, granted in zip(NEEDED_FOR_PLUGINS, allowed, strict=True) if not granted]
+    if missing:
+        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_plugins.yaml"
+    return None
+
+
+async def _served(connection: Connection) -> set[str]:
+    """Return the names of what the API server serves of our group."""
     try:
         served = await connection.get(f"/apis/{GROUP}/{VERSION}")
     except ApiError as error:
         if error.status != 404:
             raise
-        served = {"resources": []}
-    names = {resource["name"] for resource in served["resources"]}
-    if PLURAL not in names:
+        return set()
+    return {resource["name"] for resource in served["resources"]}
+
+
+async def _check_crds(connection: Connection) -> None:
+    if PLURAL not in await _served(connection):
         raise ConnectError(
             f"the API server does not know {PLURAL}.{GROUP}/{VERSION}: the custom resource definitions are missing. "
             "Apply them: kubectl apply --server-side -k crds"
