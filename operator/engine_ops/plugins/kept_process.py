@@ -71,6 +71,8 @@ class KeptProcess:
         Makes its first message; asked again for each start.
     policy
         When it is started again.
+    opening_seconds
+        For the import of the plugin, its ``init`` and the loading of its state.
     on_restarted
         Called with what the plugin says of itself, each time but the first.
     on_crash
@@ -85,6 +87,7 @@ class KeptProcess:
         memory_limit_bytes: int,
         opening: Callable[[], Open],
         policy: RestartPolicy,
+        opening_seconds: float,
         on_restarted: Callable[[Opened], None],
         on_crash: Callable[[str], None],
     ) -> None:
@@ -93,6 +96,7 @@ class KeptProcess:
         self._memory_limit_bytes = memory_limit_bytes
         self._opening = opening
         self._policy = policy
+        self._opening_seconds = opening_seconds
         self._on_restarted = on_restarted
         self._on_crash = on_crash
         self._process: PluginProcess | None = None
@@ -260,10 +264,11 @@ class KeptProcess:
 
     async def _open(self, process: PluginProcess) -> Opened:
         try:
-            answer = await process.call(self._opening(), timeout_seconds=OPENING_SECONDS)
+            answer = await process.call(self._opening(), timeout_seconds=self._opening_seconds)
         except WorkerTimeoutError as error:
             raise PluginBrokenError(
-                "import", f"it was not loaded and initialised in time ({OPENING_SECONDS:g} s); its process was killed"
+                "import",
+                f"it was not loaded and initialised in time ({self._opening_seconds:g} s); its process was killed",
             ) from error
         except WorkerDiedError as error:
             if not self._host.available:

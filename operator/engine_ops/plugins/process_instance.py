@@ -52,6 +52,8 @@ class ProcessInstance(GuardedInstance):
         See `GuardedInstance`.
     restart_policy
         When the process is started again.
+    opening_seconds
+        For the import of the plugin, its ``init`` and the loading of its state; then it is killed.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class ProcessInstance(GuardedInstance):
         *,
         breaker_policy: BreakerPolicy | None = None,
         restart_policy: RestartPolicy | None = None,
+        opening_seconds: float = OPENING_SECONDS,
     ) -> None:
         super().__init__(name, limits.timeout_seconds, breaker_policy=breaker_policy, on_change=on_change)
         self._memory_bytes = limits.memory_bytes
+        self._opening_seconds = opening_seconds
         self._entry_point = entry_point
         self._config = config
         self._state = state
@@ -83,6 +87,7 @@ class ProcessInstance(GuardedInstance):
             memory_limit_bytes=limits.memory_bytes,
             opening=self._opening,
             policy=restart_policy or RestartPolicy(),
+            opening_seconds=opening_seconds,
             on_restarted=self._restarted,
             on_crash=self._note_crash,
         )
@@ -104,7 +109,7 @@ class ProcessInstance(GuardedInstance):
         try:
             if self._closing is not None:  # since
                 raise PluginUnavailableError(closing().reason)
-            unready = await self._kept.wait(time.monotonic() + OPENING_SECONDS)
+            unready = await self._kept.wait(time.monotonic() + self._opening_seconds)
             if unready is not None and unready.kind == "unavailable":
                 raise PluginUnavailableError(unready.reason)
             if unready is not None:
