@@ -78,6 +78,24 @@ from engine_ops.api.quantity import parse_quantity
     help="Labels of the namespaces whose finished Jobs and daily usage are recorded without a request, "
     "such as engine-ops=observed. Default: none.",
 )
+@click.option("--plugins/--no-plugins", default=True, show_default=True, help="Ask OptimizerPlugins.")
+@click.option(
+    "--plugin-host",
+    metavar="SOCKET",
+    help="Of an `engine-ops plugin-host` that runs already. Default: a process of its own, ended with this one.",
+)
+@click.option(
+    "--plugin-service",
+    "plugin_services",
+    metavar="NAMESPACE/NAME=URL",
+    multiple=True,
+    help="Where a plugin's Service is reached, for who writes one; may be repeated. Default: its name in the cluster.",
+)
+@click.option(
+    "--plugin-state-dir",
+    type=click.Path(file_okay=False),
+    help="Where models are kept that are too large for a ConfigMap. Default: they are trained again after a restart.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--verbose", "-v", is_flag=True, help="Log every step.")
 def command(
@@ -95,6 +113,10 @@ def command(
     outcome_window_seconds: float,
     usage_period_seconds: float,
     observe: str | None,
+    plugins: bool,
+    plugin_host: str | None,
+    plugin_services: tuple[str, ...],
+    plugin_state_dir: str | None,
     log_format: str,
     verbose: bool,
 ) -> None:
@@ -106,6 +128,11 @@ def command(
         memory_bytes = int(parse_quantity(worker_memory))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--worker-memory") from error
+    asked = {
+        "host": plugin_host,
+        "services": dict(map(_service, plugin_services)),
+        "state_directory": plugin_state_dir,
+    }
     _say(f"engine-ops {__version__}")
 
     import uvloop
@@ -127,32 +154,49 @@ def command(
         "usage_period_seconds": usage_period_seconds,
         "observe": observe,
     }
-    if not uvloop.run(_serve(workers, memory_bytes, options, kept if history else None)):
+    if not uvloop.run(_serve(workers, memory_bytes, options, kept if history else None, asked if plugins else None)):
         # The Lease may be another's by now: nothing may linger, not even a thread.
         sys.stdout.flush()
         os._exit(1)
 
 
-async def _serve(workers: int, memory_bytes: int, options: dict[str, Any], history: dict[str, Any] | None) -> bool:
+async def _serve(
+    workers: int,
+    memory_bytes: int,
+    options: dict[str, Any],
+    history: dict[str, Any] | None,
+    plugins: dict[str, Any] | None,
+) -> bool:
     """Run the operator; return whether it ended as it was told to."""
     from engine_ops.workers.early_pool import EarlyPool
 
-    async with EarlyPool(workers, memory_limit_bytes=memory_bytes) as pool:
+    handler = None if plugins is None else "engine_ops.plugins.judging:HANDLER"
+    async with EarlyPool(workers, memory_limit_bytes=memory_bytes, handler=handler) as pool:
         # Imported while the workers load numpy: kopf and the clients take a second.
         from engine_ops.controllers.history_config import HistoryConfig
         from engine_ops.controllers.operator import OperatorConfig, serve
+        from engine_ops.controllers.plugins_config import PluginsConfig
         from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
         from engine_ops.kube.lease import LeaseLostError
 
         ended = True
         try:
             kept = None if history is None else HistoryConfig(**history)
-            await serve(OperatorConfig(**options, history=kept), pool, _say)
+            asked = None if plugins is None else PluginsConfig(**plugins)
+            await serve(OperatorConfig(**options, history=kept, plugins=asked), pool, _say)
         except* (ConnectError, ApiError, UnavailableError, LeaseLostError) as group:
             ended = False
             for leaf in _leaves(group):
                 _say(f"error: {leaf}")
     return ended
+
+
+def _service(given: str) -> tuple[str, str]:
+    name, _, address = given.partition("=")
+    if name.count("/") != 1 or not address.startswith(("http://", "https://")):
+        message = f"must be written namespace/name=http://address, not {given!r}"
+        raise click.BadParameter(message, param_hint="--plugin-service")
+    return name, address.rstrip("/")
 
 
 def _say(line: str) -> None:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 import kopf
 
-from engine_ops.controllers import kopf_settings, optimizationrequest
+from engine_ops.controllers import kopf_settings, optimizationrequest, optimizerplugin
 from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.history_config import HistoryConfig
+from engine_ops.controllers.plugins import NO_PLUGINS
+from engine_ops.controllers.plugins_config import PluginsConfig
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.recording import NoHistory
 from engine_ops.kube import preflight
@@ -34,6 +36,7 @@ from engine_ops.workers.early_pool import EarlyPool
 
 if TYPE_CHECKING:
     from engine_ops.controllers.operator_history import OperatorHistory
+    from engine_ops.controllers.operator_plugins import OperatorPlugins
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class OperatorConfig:
         Where health is answered, such as ``http://0.0.0.0:8080/healthz``; None for nowhere.
     history
         How the history is kept; None for not at all.
+    plugins
+        Where plugins run; None for no plugins.
     """
 
     kubeconfig: str | None = None
@@ -74,6 +79,7 @@ class OperatorConfig:
     cluster_data_namespaces: str | None = None
     probes: str | None = "http://127.0.0.1:8080/healthz"
     history: HistoryConfig | None = None
+    plugins: PluginsConfig | None = None
 
 
 async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callable[[str], None]) -> None:
@@ -125,6 +131,9 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             history = OperatorHistory(connection, requests, namespace, config.namespaces, config.history, identity)
             stack.push_async_callback(history.close)
             await history.load_soon()
+        plugins = _plugins(config, connection, namespace, history, events)
+        if plugins is not None:
+            stack.push_async_callback(plugins.close)
         reconciler = RequestReconciler(
             requests=requests,
             writer=StatusWriter(connection),
@@ -134,6 +143,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             history=NoHistory() if history is None else history.keeper,
             pool=pool,
             workers=early_pool.workers,
+            plugins=NO_PLUGINS if plugins is None else plugins.manager,
         )
         stack.push_async_callback(events.drain, 2.0)
         stack.push_async_callback(reconciler.close)
@@ -149,12 +159,28 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             await beside.enter_async_context(_in_background(events.run(), "post Events"))
             if history is not None:
                 await beside.enter_async_context(_in_background(history.run(), "keep the history"))
+            if plugins is not None:
+                await beside.enter_async_context(_in_background(plugins.run(reconciler.wake), "follow the plugins"))
             try:
-                await _run_kopf(config, connection, reconciler, cache, history)
+                await _run_kopf(config, connection, reconciler, cache, history, plugins)
             except Exception:
                 # Says in a sentence what has gone missing since the start, if that is why: a definition, a right.
                 await preflight.check(connection, config.namespaces, namespace)
                 raise
+
+
+def _plugins(
+    config: OperatorConfig,
+    connection: Connection,
+    namespace: str,
+    history: OperatorHistory | None,
+    events: EventRecorder,
+) -> OperatorPlugins | None:
+    if config.plugins is None:
+        return None
+    from engine_ops.controllers.operator_plugins import OperatorPlugins
+
+    return OperatorPlugins(connection, namespace, config.plugins, None if history is None else history.log, events)
 
 
 def _spare_the_collector() -> None:
@@ -198,9 +224,12 @@ async def _run_kopf(
     reconciler: RequestReconciler,
     cache: ClusterCache,
     history: OperatorHistory | None,
+    plugins: OperatorPlugins | None,
 ) -> None:
     registry = kopf.OperatorRegistry()
     optimizationrequest.register(registry, reconciler)
+    if plugins is not None:
+        optimizerplugin.register(registry, plugins.reconciler)
 
     @kopf.on.login(registry=registry)
     async def login(**_: object) -> kopf.ConnectionInfo:
@@ -221,6 +250,8 @@ async def _run_kopf(
     async def stop_solving(**_: object) -> None:
         # Otherwise kopf first gives our solves, which it takes for its own tasks, five seconds to end by themselves.
         await reconciler.close()
+        if plugins is not None:
+            await plugins.stop()
         if history is not None:
             await history.stop()
 
@@ -238,6 +269,13 @@ async def _run_kopf(
         @kopf.on.probe(registry=registry, id="history")
         async def history_health(**_: object) -> dict[str, object]:
             return history_kept.probe()
+
+    if plugins is not None:
+        plugins_run = plugins
+
+        @kopf.on.probe(registry=registry, id="plugins")
+        async def plugins_health(**_: object) -> dict[str, object]:
+            return plugins_run.probe()
 
     try:
         await kopf.operator(

@@ -49,7 +49,7 @@ class OperatorHistory:
         config: HistoryConfig,
         writer: str,
     ) -> None:
-        self._log = HistoryLog(
+        self.log = HistoryLog(
             ConfigMapStore(connection, namespace),
             capacity=config.points,
             writer=writer,
@@ -57,18 +57,18 @@ class OperatorHistory:
         )
         self._source = KubeOutcomeSource(connection, namespaces=namespaces, observe_selector=config.observe)
         self._outcomes = OutcomeCollector(
-            self._log,
+            self.log,
             self._source,
             observe=config.observe is not None,
             sample_period_s=config.usage_period_seconds,
         )
         self.keeper = HistoryKeeper(
-            self._log,
+            self.log,
             outcome_window_ms=round(config.outcome_window_seconds * 1000),
             opened=self._outcomes.wake,
         )
         self._loop = HistoryLoop(
-            self._log,
+            self.log,
             self.keeper,
             requests=requests,
             namespaces=namespaces,
@@ -105,4 +105,4 @@ class OperatorHistory:
 
     def probe(self) -> dict[str, object]:
         """Return what health says of the history, as JSON values."""
-        return numbers_of(self._log.health)
+        return numbers_of(self.log.health)

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 import msgspec
-import numpy as np
 
 from engine_ops.ml.data_point import WorkloadDataPoint
 
@@ -161,7 +160,7 @@ class _Trimmer:
         return kept
 
     def _value(self, path: str, value: Any, depth: int, overhead: int) -> Any:
-        if isinstance(value, np.generic):
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:  # numpy may not be loaded here
             value = value.item()
         if isinstance(value, Decimal):
             value = float(value)

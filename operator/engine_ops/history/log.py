@@ -116,6 +116,8 @@ class HistoryLog:
         self._flushed_at_ms: int | None = None
         self._conflicts = 0
         self._read_only = False
+        self.ready = asyncio.Event()
+        """Set once the store was read."""
         self.changed = asyncio.Event()
         """Set by every change that wants a flush; whoever waits for it clears it."""
         self.on_recorded: Callable[[WorkloadDataPoint], None] | None = None
@@ -207,6 +209,7 @@ class HistoryLog:
         async with self._lock:
             if not self.loaded or read_only:
                 await self._writer.read(read_only=read_only)
+                self.ready.set()
 
     async def flush(self) -> None:
         """Bring everything into the store that was recorded before the call.
@@ -237,6 +240,7 @@ class HistoryLog:
             try:
                 if not self.loaded or self._writer.is_behind:
                     await self._writer.read()
+                    self.ready.set()
                 await self._writer.write()
                 return
             except ConflictError as error:

@@ -1,0 +1,194 @@
+"""The plugins of the operator: where they run, what they learn from, and where their models are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
+from engine_ops.api.reasons import Reason
+from engine_ops.controllers.plugin_reconciler import PluginReconciler
+from engine_ops.controllers.plugins_config import PluginsConfig
+from engine_ops.history.feed import HistoryFeed
+from engine_ops.history.keys import point_key
+from engine_ops.kube.connection import Connection
+from engine_ops.kube.events import EventRecorder
+from engine_ops.kube.model_store import ConfigMapModelStore
+from engine_ops.kube.status_writer import StatusWriter
+from engine_ops.plugins.host.client import HostClient, PluginProcess
+from engine_ops.plugins.instance import Instance
+from engine_ops.plugins.manager import PluginManager
+from engine_ops.plugins.model_store import DirectoryModelStore, ModelStoreError
+from engine_ops.plugins.process_instance import ProcessInstance
+from engine_ops.plugins.registry import plugin_registry
+from engine_ops.plugins.service_instance import ServiceInstance, cluster_url
+
+if TYPE_CHECKING:
+    from engine_ops.history.log import HistoryLog
+    from engine_ops.ml.data_point import WorkloadDataPoint
+
+logger = logging.getLogger(__name__)
+
+AWAITED: Final = frozenset({Reason.NO_PLUGIN, Reason.NOT_ENOUGH_DATA})
+"""What requests wait for that a plugin may end."""
+
+
+class OperatorPlugins:
+    """Runs the plugins of OptimizerPlugins.
+
+    Parameters
+    ----------
+    connection
+        To the API server.
+    namespace
+        The operator's own: models are kept there.
+    config
+        Where plugins run.
+    log
+        Of the history that they learn from; None for none.
+    events
+        Of the API server.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        namespace: str,
+        config: PluginsConfig,
+        log: HistoryLog | None,
+        events: EventRecorder,
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._feed = None if log is None else HistoryFeed(log.collector)
+        self._host = _HostOnDemand(
+            HostClient.subprocess() if config.host is None else HostClient.at(Path(config.host)),
+        )
+        directory = None if config.state_directory is None else DirectoryModelStore(config.state_directory)
+        self._store = ConfigMapModelStore(connection, namespace, directory)
+        self.manager = PluginManager(
+            plugin_registry,
+            make_instance=self._make_instance,
+            history=None if log is None else _Points(log),
+            store=self._store,
+        )
+        self.reconciler = PluginReconciler(
+            plugins=self.manager, models=self._store, writer=StatusWriter(connection), events=events
+        )
+        if log is not None:
+            log.on_recorded = self._outcome
+        self._running: asyncio.Task[object] | None = None
+
+    async def run(self, wake: Callable[[frozenset[Reason]], None]) -> None:
+        """Follow the plugins for as long as the operator runs, or until `stop`.
+
+        Parameters
+        ----------
+        wake
+            Told to try requests again that wait for one of these reasons: who can answer has changed.
+        """
+        self._running = asyncio.current_task()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweep(), name="sweep models")
+            group.create_task(self._warm(), name="read the history for the baseline")
+            group.create_task(self._wake(wake), name="wake requests")
+
+    async def stop(self) -> None:
+        """End `run`, and follow no more; `close` still ends the plugins."""
+        await self.reconciler.close()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    async def close(self) -> None:
+        """End the plugins and their host."""
+        await self.reconciler.close()
+        await self.manager.close()
+        await self._host.close()
+
+    def probe(self) -> dict[str, object]:
+        """Return what health says of the plugins, as JSON values, by name."""
+        shown: dict[str, object] = {}
+        for name in self.manager.names():
+            snapshot = self.manager.snapshot(name)
+            if snapshot is not None:
+                shown[name] = {
+                    "state": snapshot.state,
+                    **{key: getattr(snapshot.counts, key) for key in ("requests", "answers", "failures", "fallbacks")},
+                    "lastError": snapshot.last_error.message if snapshot.last_error is not None else None,
+                }
+        return shown
+
+    def _outcome(self, point: WorkloadDataPoint) -> None:
+        self.manager.outcome(point_key(point), point)
+
+    async def _warm(self) -> None:
+        if self._log is None:
+            return
+        await self._log.ready.wait()
+        await self.manager.warm(self._log.collector.select().points())
+
+    async def _sweep(self) -> None:
+        try:
+            await self._store.sweep()
+        except ModelStoreError as error:
+            logger.warning("models of plugins that are gone are still there: %s", error)
+
+    async def _wake(self, wake: Callable[[frozenset[Reason]], None]) -> None:
+        version = self.manager.version
+        while True:
+            version = await self.manager.wait_changed(version)
+            wake(AWAITED)
+
+    def _make_instance(
+        self, name: str, spec: OptimizerPluginSpec, state: bytes, on_change: Callable[[], None]
+    ) -> Instance:
+        config = msgspec.json.encode(spec.config or {})
+        if spec.source.service is not None:
+            return ServiceInstance(
+                name,
+                spec.source.service,
+                limits=spec.limits,
+                config=config,
+                state=state,
+                feed=self._feed,
+                resolve=self._address_of,
+                on_change=on_change,
+            )
+        if spec.source.entry_point is None:
+            raise AssertionError("the API server takes no source without one of the two")
+        return ProcessInstance(
+            self._host, spec.source.entry_point, name, config, spec.limits, self._feed, state, on_change
+        )
+
+    def _address_of(self, service: PluginService) -> str:
+        return self._config.services.get(f"{service.namespace}/{service.name}") or cluster_url(service)
+
+
+class _Points:
+    """The history, as far as training asks for it."""
+
+    def __init__(self, log: HistoryLog) -> None:
+        self._log = log
+
+    def points(self) -> int:
+        return len(self._log.collector)
+
+
+class _HostOnDemand:
+    """A plugin host that is started with the first process: it loads scikit-learn, which many operators never need."""
+
+    def __init__(self, client: HostClient) -> None:
+        self._client = client
+
+    async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
+        await self._client.start()  # once; it does nothing after
+        return await self._client.spawn(label, memory_limit_bytes=memory_limit_bytes)
+
+    async def close(self) -> None:
+        await self._client.close()
