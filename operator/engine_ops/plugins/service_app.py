@@ -38,6 +38,9 @@ from engine_ops.plugins.service_worker import ServiceWorker, WorkerBusyError
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS: Final = 1
+OPENING_SECONDS: Final = 3.0
+"""That a request waits for the plugin to be initialised; then it is told to come later."""
+
 CLOSING_SECONDS: Final = 5.0
 """For the plugin to shut down."""
 
@@ -155,7 +158,7 @@ class ServiceApp:
             self._opening.cancel()
 
     async def _info(self, _request: web.Request) -> web.Response:
-        self._check_opened()
+        await self._until_opened()
         return self._of_opened(self._plugin.info())
 
     async def _healthz(self, _request: web.Request) -> web.Response:
@@ -185,7 +188,7 @@ class ServiceApp:
 
     async def _optimize(self, request: web.Request) -> web.Response:
         asked = await _read(request, Optimize, MAX_BODY_BYTES)
-        self._check_opened()
+        await self._until_opened()
         if self._training:
             raise _later("its model is being trained")
         ask = ask_of(asked)
@@ -198,7 +201,7 @@ class ServiceApp:
 
     async def _history(self, request: web.Request) -> web.Response:
         asked = await _read(request, History, MAX_BODY_BYTES)
-        self._check_opened()
+        await self._until_opened()
 
         def take() -> tuple[int, str]:
             points = [_point(number, point) for number, point in enumerate(asked.points)]
@@ -215,7 +218,7 @@ class ServiceApp:
 
     async def _train(self, request: web.Request) -> web.Response:
         asked = await _read(request, Training, MAX_TRAIN_BODY_BYTES)
-        self._check_opened()
+        await self._until_opened()
         replay = None if asked.replay is None else ask_of(asked.replay)
 
         def train() -> Trained | Broken:
@@ -232,9 +235,11 @@ class ServiceApp:
             raise _broken(answer)
         return _json(done_of(answer))
 
-    def _check_opened(self) -> None:
+    async def _until_opened(self) -> None:
         if self._opening is not None and not self._opening.done():
-            raise _later("the plugin is being initialised")
+            await asyncio.wait([self._opening], timeout=OPENING_SECONDS)
+            if not self._opening.done():
+                raise _later("the plugin is being initialised")
 
     def _of_opened(self, answer: Opened | Broken) -> web.Response:
         if isinstance(answer, Broken):

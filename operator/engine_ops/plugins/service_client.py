@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import math
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -149,9 +150,11 @@ class ServiceClient:
     async def _call(self, method: str, path: str, body: bytes | None, kind: type[T]) -> T:
         import aiohttp
 
+        # What is long goes in pieces, so that others on the event loop have their turn in between.
+        data = io.BytesIO(body) if body is not None and len(body) > THREAD_BYTES else body
         try:
             async with self._open().request(
-                method, f"{self.base_url}{path}", data=body, allow_redirects=False
+                method, f"{self.base_url}{path}", data=data, allow_redirects=False
             ) as response:
                 content = await self._read(response)
                 status, headers = response.status, response.headers.copy()
