@@ -12,8 +12,10 @@ import msgspec
 
 from engine_ops.api.faults import InvalidDataError, WaitingError
 from engine_ops.api.reasons import Reason
-from engine_ops.engine.contract import Answer, Report
+from engine_ops.engine.contract import Answer, Budget, Report, ignore_report
+from engine_ops.engine.performance.backtest import score
 from engine_ops.engine.performance.hold_out import older_data
+from engine_ops.engine.solvers import solver_for
 from engine_ops.plugins.advice import Advice
 from engine_ops.plugins.answers import Prediction, Refusal, Reply, question_of, read_reply
 from engine_ops.plugins.checked import Checked, Checker, holds_its_own
@@ -25,6 +27,8 @@ from engine_ops.workers.solve import Labels, built_in, handle
 from engine_ops.workers.wire import Emit, Handler
 
 logger = logging.getLogger(__name__)
+
+_SAME: Final = 1e-9
 
 _MAX_SUMMARY: Final = 16
 """Numbers and words of a prediction that stay in its summary."""
@@ -178,9 +182,9 @@ def _checked(checker: Checker, answer: Answer) -> Checked | None:
 
 def _worse(ours: Answer, theirs: Answer) -> str:
     for name, mine, built in (("score", ours.score, theirs.score), ("objective", ours.objective, theirs.objective)):
-        if mine is not None and built is not None and abs(mine - built) > 1e-9:
+        if mine is not None and built is not None and abs(mine - built) > _SAME:
             return f"worse than the built-in's answer: {name} {mine:.6g} against {built:.6g}"
-    return "worse than the built-in's answer, which has the more important items first or needs fewer nodes"
+    return "worse than the built-in's answer, though not by its score"
 
 
 def _sized(
@@ -198,9 +202,11 @@ def _sized(
         return Judged(answer, no=no, unusable=not tried.said.by_plugin)
     if not isinstance(tried.said, Checked):
         return Judged(answer, no="it cannot be compared: for the older samples alone it gave no answer")
-    # As the plugin wrote them: the built-in's requests are not rounded for their back-test either.
-    scored = dataclasses.replace(candidate.answer, score=checker.tried(tried.prediction))
-    if scored.score is None or scored.score < answer.score:
+    rule = solver_for("performance").solve(older, {}, Budget.of(0), ignore_report)
+    ours, theirs = checker.losses(tried.said.answer.result), checker.losses(rule.result)
+    scored = dataclasses.replace(candidate.answer, score=score(ours))
+    # Not by the score: it ends at 0, however bad an answer is. What has no loss is None.
+    if sum(loss or 0.0 for loss in ours) > sum(loss or 0.0 for loss in theirs) + _SAME:
         return Judged(answer, no=_worse(scored, answer))
     return Judged(scored, "answer")
 

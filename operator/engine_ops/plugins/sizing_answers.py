@@ -9,7 +9,7 @@ import numpy as np
 
 from engine_ops.api.quantity import parse_quantity
 from engine_ops.engine.contract import Answer
-from engine_ops.engine.performance.backtest import loss_ratio, score
+from engine_ops.engine.performance.backtest import loss_ratio
 from engine_ops.engine.performance.checks import load
 from engine_ops.engine.performance.model import ContainerSamples, PerformanceData
 from engine_ops.engine.performance.sizing import Goal, Resource
@@ -54,7 +54,7 @@ class SizingChecker:
         mebibytes.
 
         There is no score: the built-in's is that of its rule on the newest samples, fitted on the older ones. A plugin
-        that has seen all samples has none that it could be tried on; see `tried`.
+        that has seen all samples has none that it could be tried on; see `losses`.
 
         Parameters
         ----------
@@ -90,8 +90,8 @@ class SizingChecker:
             (),
         )
 
-    def tried(self, older: Mapping[str, Any]) -> float | None:
-        """Return the score of what answers the older samples in this way: that of its requests on the newest.
+    def losses(self, older: Mapping[str, Any]) -> list[float | None]:
+        """Return the loss on the newest samples of each container's requests for cpu and memory.
 
         Parameters
         ----------
@@ -100,29 +100,36 @@ class SizingChecker:
 
         Returns
         -------
-        float or None
-            As the built-in's answers have it; None where there are too few samples.
+        list of float or None
+            See `engine_ops.engine.performance.backtest.loss_ratio`.
 
         Raises
         ------
         RefusedError
             If a request is missing or no amount.
         """
-        requests: dict[str, tuple[Mapping[str, Any], str]] = {}
-        for path, entry in entries(older, "containers", "result"):
-            requests[text(entry, "name", path)] = _part(entry, "requests", path), f"{path}.requests"
+        chosen = self._requests(older)
         ratios: list[float | None] = []
         for name, container in self.containers.items():
-            if name not in requests:
-                raise RefusedError("result.containers", f"container {quoted(name)} is not in it")
-            part, path = requests[name]
             for resource in _RESOURCES:
-                amount = _amount(part, resource, path)
-                if amount is None:
-                    raise RefusedError(f"{path}.{resource}", ABSENT)
                 samples = np.array(container.cpu if resource == "cpu" else container.memory, np.float64)
-                ratios.append(loss_ratio(samples, self._goals[resource], amount))
-        return score(ratios)
+                ratios.append(loss_ratio(samples, self._goals[resource], chosen[name, resource]))
+        return ratios
+
+    def _requests(self, result: Mapping[str, Any]) -> dict[tuple[str, Resource], float]:
+        """Read the requests of every container."""
+        found: dict[tuple[str, Resource], float] = {}
+        for path, entry in entries(result, "containers", "result"):
+            name, part = text(entry, "name", path), _part(entry, "requests", path)
+            for resource in _RESOURCES:
+                amount = _amount(part, resource, f"{path}.requests")
+                if amount is None:
+                    raise RefusedError(f"{path}.requests.{resource}", ABSENT)
+                found[name, resource] = amount
+        missing = [name for name in self.containers if (name, "cpu") not in found]
+        if missing:
+            raise RefusedError("result.containers", f"container {quoted(missing[0])} is not in it")
+        return found
 
     def _container(self, container: ContainerSamples, entry: Mapping[str, Any], path: str) -> dict[str, Any]:
         parts = {part: _part(entry, part, path) for part in _PARTS}
