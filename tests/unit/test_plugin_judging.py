@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from typing import Any
@@ -23,6 +24,7 @@ from engine_ops.plugins.answers import question_of
 from engine_ops.plugins.judging import Judged, answer_of, judge, respond
 from engine_ops.plugins.own_fields import needs_prediction
 from engine_ops.workers.messages import Failed, Outcome, PluginReply, Solved, SolveTask
+from engine_ops.workers.pool import WorkerPool
 from engine_ops.workers.solve import evaluate
 
 Data = dict[str, Any]
@@ -359,6 +361,20 @@ def test_a_defect_in_judging_costs_nobody_the_answer(
     assert (solved.plugin_role, solved.plugin_unusable) == ("", True)
     assert solved.plugin_no == "holding it against the request failed with ZeroDivisionError"
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_workers_judge_where_their_pool_says_so() -> None:
+    async def main() -> list[Outcome]:
+        found = []
+        for handler in ("engine_ops.plugins.judging:HANDLER", "engine_ops.workers.solve:HANDLER"):
+            async with WorkerPool(1, handler=handler) as pool:
+                found.append(await pool.run(task_of(TWO_NODES), timeout_seconds=30))
+        return found
+
+    judging, solving = asyncio.run(asyncio.wait_for(main(), 60))
+    assert isinstance(judging, Solved)
+    assert isinstance(solving, Solved)
+    assert (judging.plugin_role, solving.plugin_role) == ("answer", "")
 
 
 # -- Whose the data is --------------------------------------------------------------------------------------------

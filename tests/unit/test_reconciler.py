@@ -510,3 +510,23 @@ def test_an_answer_that_landed_before_its_write_was_dropped_is_recorded() -> Non
         await reconciler.close()
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_what_waits_for_a_plugin_is_tried_again_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciling, "FIRST_RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(reconciling, "LAST_RETRY_SECONDS", 3600.0)
+
+    async def test(edges: Edges, reconciler: RequestReconciler) -> None:
+        edges.current = body(spec={"plugin": "absent"})
+        reconciler.observe(RequestView.of(edges.current))
+        await settle(lambda: len(edges.statuses) == 1)
+        condition = statuses.find(edges.statuses[0], statuses.READY)
+        assert condition is not None
+        assert (condition["reason"], edges.solves) == (Reason.NO_PLUGIN, 0)
+        edges.current = body(edges.statuses[0])
+        reconciler.wake({Reason.FORBIDDEN})
+        assert edges.solves == 0
+        reconciler.wake({Reason.NO_PLUGIN, Reason.NOT_ENOUGH_DATA})
+        await settle(lambda: edges.solves == 1)
+
+    run(test)
