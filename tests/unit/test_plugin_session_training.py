@@ -112,11 +112,16 @@ def test_the_model_gets_points_of_its_own() -> None:
             point.duration = -1.0
             point.metadata.clear()
 
-    session, _ = trained(lambda: saying_with(Flexible(spoil)))
+    session = session_of(lambda: saying_with(Flexible(spoil)))
+    tell(session, HISTORY)
     asked(session)
     plugin = session._plugin
     assert isinstance(plugin, Saying)
-    assert list(plugin.given[-1][1]) == HISTORY
+    history = plugin.given[-1][1]
+    for _ in range(3):
+        assert list(history) == HISTORY  # what is read again and again is kept
+    assert isinstance(session.handle(Train()), Trained)
+    assert list(history) == HISTORY
 
 
 def saying_with(model: BaseMLModel) -> Saying:
@@ -209,15 +214,15 @@ def test_a_state_that_cannot_be_kept_is_no_fault_of_the_training(
 
 
 def test_a_model_without_a_state_is_named_by_how_it_came_to_be() -> None:
-    def digest(count: int = 40, config: bytes = b"{}") -> str:
+    def digest(first: int = 0, last: int = 40, config: bytes = b"{}") -> str:
         session = session_of(lambda: Trainable(Flexible()), config)
-        tell(session, HISTORY[:count])
+        tell(session, HISTORY[first:last])
         answer = session.handle(Train())
         assert isinstance(answer, Trained)
         return answer.digest
 
     assert digest() == digest()
-    assert len({digest(), digest(39), digest(config=b'{"a": 1}')}) == 3
+    assert len({digest(), digest(first=1), digest(first=1, last=39), digest(last=39), digest(config=b'{"a": 1}')}) == 5
 
 
 # -- what it tells
