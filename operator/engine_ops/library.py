@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from engine_ops import __version__
 from engine_ops.api.faults import InvalidDataError, WaitingError
+from engine_ops.api.optimizationrequest import NO_PLUGIN
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.config import EngineConfig
 from engine_ops.engine.contract import Answer, Budget, Report, ignore_report
@@ -19,6 +20,8 @@ from engine_ops.ml.request_fields import request_fields
 if TYPE_CHECKING:
     from engine_ops.history.collector import WorkloadCollector
     from engine_ops.history.local import LocalHistory
+    from engine_ops.plugins.local import LocalPlugins
+    from engine_ops.plugins.registry import PluginRegistry
 
 
 class OptimizationEngine:
@@ -28,6 +31,8 @@ class OptimizationEngine:
     ----------
     config
         How it works; the defaults are right for most uses.
+    registry
+        Of the plugins, where they are enabled; None for the shared `engine_ops.plugin_registry`.
 
     Examples
     --------
@@ -40,13 +45,24 @@ class OptimizationEngine:
     (True, 2, 2)
     """
 
-    def __init__(self, config: EngineConfig | None = None) -> None:
+    def __init__(self, config: EngineConfig | None = None, *, registry: PluginRegistry | None = None) -> None:
         self.config = config if config is not None else EngineConfig()
         self._history: LocalHistory | None = None
+        self._plugins: LocalPlugins | None = None
+        if self.config.enable_plugins:
+            from engine_ops.plugins.local import LocalPlugins
+            from engine_ops.plugins.registry import plugin_registry
+
+            self._plugins = LocalPlugins(
+                registry if registry is not None else plugin_registry,
+                timeout_seconds=self.config.plugin_timeout_seconds,
+            )
         if self.config.enable_workload_collection:
             from engine_ops.history.local import LocalHistory
 
             self._history = LocalHistory(self.config.history_directory, capacity=self.config.history_points)
+            if self._plugins is not None:
+                self._plugins.learn_from(self._history)
 
     @property
     def collector(self) -> WorkloadCollector | None:
@@ -70,6 +86,31 @@ class OptimizationEngine:
         if self._history is None:
             raise RuntimeError("no history is kept: set EngineConfig(enable_workload_collection=True)")
         self._history.record(point)
+
+    def train_plugins(self, name: str | None = None) -> list[str]:
+        """Train the plugins that can be trained on the history, in this thread and for as long as it takes.
+
+        Parameters
+        ----------
+        name
+            The only one; None for all of the registry.
+
+        Returns
+        -------
+        list of str
+            The names of those that were trained. One that could not be is told to the registry's listeners.
+
+        Raises
+        ------
+        RuntimeError
+            If plugins or the history are not enabled.
+        ValueError
+            If there are fewer than 10 points.
+        """
+        if self._plugins is None or self._history is None:
+            needed = "EngineConfig(enable_plugins=True, enable_workload_collection=True)"
+            raise RuntimeError(f"plugins learn from the history: set {needed}")
+        return self._plugins.train(name)
 
     def close(self) -> None:
         """Write what the history directory lacks. The engine can be used on, and closed again."""
@@ -119,13 +160,21 @@ class OptimizationEngine:
         started = time.monotonic()
         search_seconds = self.config.search_seconds if request.search_seconds is None else request.search_seconds
         budget = Budget.of(search_seconds, max_steps=self.config.max_steps, seed=self.config.seed)
+
+        def solve() -> Answer:
+            return solver_for(request.type).solve(request.data, request.constraints or {}, budget, report)
+
+        solved_by = None
         try:
-            answer = solver_for(request.type).solve(request.data, request.constraints or {}, budget, report)
+            if self._plugins is None or request.plugin == NO_PLUGIN:
+                answer = solve()
+            else:
+                answer, solved_by = self._plugins.answer(request, solve)
         except InvalidDataError as error:
             return _failure(request, started, Reason.INVALID_DATA, str(error))
         except WaitingError as error:
             return _failure(request, started, error.reason, error.message)
-        return _result(request, started, answer)
+        return _result(request, started, answer, solved_by)
 
     async def optimize_async(self, request: OptimizationRequest, report: Report = ignore_report) -> OptimizationResult:
         """Answer a request in a thread, so that the event loop stays free. See `optimize`."""
@@ -139,6 +188,8 @@ def _point(request: OptimizationRequest, result: OptimizationResult, asked_ms: i
         solve["score"] = result.metrics.score
     if result.solved_by is not None and result.solved_by.algorithm is not None:
         solve["algorithm"] = result.solved_by.algorithm
+    if result.solved_by is not None and result.solved_by.plugin is not None:
+        solve["plugin"] = result.solved_by.plugin
     metadata: dict[str, Any] = {"requestId": request.id, "solve": solve}
     fields = request_fields(request.type, request.data)
     if fields:
@@ -156,7 +207,9 @@ def _duration_ms(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def _result(request: OptimizationRequest, started: float, answer: Answer) -> OptimizationResult:
+def _result(
+    request: OptimizationRequest, started: float, answer: Answer, solved_by: SolvedBy | None
+) -> OptimizationResult:
     return OptimizationResult(
         request_id=request.id,
         success=answer.complete,
@@ -164,7 +217,7 @@ def _result(request: OptimizationRequest, started: float, answer: Answer) -> Opt
         error=None if answer.complete else answer.message,
         reason=answer.reason,
         metrics=OptimizationMetrics(duration_ms=_duration_ms(started), score=answer.score),
-        solved_by=SolvedBy(algorithm=answer.algorithm, version=__version__),
+        solved_by=solved_by if solved_by is not None else SolvedBy(algorithm=answer.algorithm, version=__version__),
     )
 
 

@@ -27,6 +27,8 @@ class OptimizationRequest(_Model):
     """The problem, in the type's shape."""
     constraints: dict[str, Any] | None = None
     """What the answer must keep to, in the type's shape."""
+    plugin: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """The only plugin to ask, by its name; ``none`` for no plugin, None for any."""
     search_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
     """The budget for improving the answer; None takes the engine's."""
 
@@ -44,9 +46,19 @@ class SolvedBy(_Model):
     """What made an answer."""
 
     algorithm: str | None = None
-    """The built-in algorithm's name."""
+    """The built-in algorithm that made it, or that followed a plugin's advice."""
     version: str | None = None
-    """Its version."""
+    """Of the plugin where one answered, else of the algorithm."""
+    plugin: str | None = None
+    """The plugin that answered, or whose advice was followed."""
+    role: Literal["answer", "advice", "prediction"] | None = None
+    """What the plugin gave: the answer, advice, or a prediction that nothing can check."""
+    model_id: str | None = None
+    """The plugin's model."""
+    claimed_confidence: float | None = None
+    """0 to 1, as the plugin has it."""
+    fallback_reason: str | None = None
+    """Why plugins that were asked did not answer, or not alone."""
 
 
 class OptimizationResult(_Model):
