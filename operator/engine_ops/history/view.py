@@ -44,7 +44,7 @@ class HistoryView(GrowingHistory):
         parts = [Part(run) for run in update.runs]
         if update.size < 0:
             raise DamagedHistoryError(f"a history has no {update.size} points")
-        if update.reset:
+        if update.reset and self._added:
             self.forget_decoded()
             self._parts, self._starts = [], []
             self._added += 1

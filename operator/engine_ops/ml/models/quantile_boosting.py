@@ -12,6 +12,7 @@ import pydantic
 
 from engine_ops.ml.base_model import MIN_TRAINING_POINTS
 from engine_ops.ml.data_point import WorkloadDataPoint
+from engine_ops.ml.growing import GrowingHistory
 from engine_ops.ml.keys import outcome_of
 from engine_ops.ml.lags import Lags
 from engine_ops.ml.models import boosting_state
@@ -118,7 +119,7 @@ class QuantileBoostingModel(RememberingModel):
                 fitted += [self._fitted(regressor, features, labels, quantile) for quantile in self.quantiles]
         self._trees = FlatTrees.of_boosting(fitted)
         self._keys = tuple(_key(target) for target in targets)
-        self.use_history(points)
+        self.use_history(data if isinstance(data, GrowingHistory) else points)
         self.training_metadata = {
             "training_samples": len(points),
             "model_type": "quantile-boosting",
@@ -214,8 +215,15 @@ class QuantileBoostingModel(RememberingModel):
         self.training_metadata = read.training_metadata
         self.is_trained = True
 
-    def _digest(self, points: Sequence[WorkloadDataPoint]) -> None:
+    def _digest(self, points: Iterable[WorkloadDataPoint]) -> None:
         self._history = Lags(points)
+
+    def _extend(self, points: Iterable[WorkloadDataPoint], gone: int) -> bool:
+        if not isinstance(self._history, Lags):
+            return False
+        self._history.extend(points)
+        self._history.forget(gone)
+        return True
 
     def _able_targets(self, points: Sequence[WorkloadDataPoint]) -> tuple[str, ...]:
         resources = Counter(name for point in points for name in outcome_of(point).usage)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from engine_ops.ml.base_model import MIN_TRAINING_POINTS
 from engine_ops.ml.data_point import WorkloadDataPoint
+from engine_ops.ml.growing import GrowingHistory
 from engine_ops.ml.keys import known_at
 from engine_ops.ml.models.remembering import RememberingModel
 from engine_ops.ml.plugin_interface import MLPluginInterface, PluginMetadata
@@ -22,6 +23,9 @@ WEEK_MS: Final = 7 * DAY_MS
 
 _LEAST_IN_SEASON: Final = 3
 _FORMAT: Final = 1
+
+# When it was known, which point it is of (they are numbered as they come), and the value.
+_Known = tuple[float, int, float]
 
 # Whose outcomes: ("workload" or "type", its name, hour of the season or -1 for all hours, scored key).
 _Series = tuple[str, str, int, str]
@@ -51,7 +55,11 @@ class SeasonalNaiveModel(RememberingModel):
     def __init__(self, model_id: str = "seasonal-naive", *, season_ms: int | None = DAY_MS) -> None:
         super().__init__(model_id)
         self.season_ms = _season(season_ms)
-        self._recent: dict[_Series, deque[float]] = {}
+        # The newest of each series, the oldest of them first; series in the order in which they were added to last.
+        self._recent: dict[_Series, list[_Known]] = {}
+        self._scored: set[str] = set()
+        self._number = 0
+        self._oldest = 0
 
     def train(self, data: Iterable[WorkloadDataPoint]) -> None:
         """Take over the outcomes.
@@ -64,7 +72,7 @@ class SeasonalNaiveModel(RememberingModel):
         points = list(data)
         if not self.validate_training_data(points):
             raise ValueError(f"at least {MIN_TRAINING_POINTS} sane data points with a known outcome are needed")
-        self.use_history(points)
+        self.use_history(data if isinstance(data, GrowingHistory) else points)
         self.training_metadata = {"training_samples": len(points), "model_type": "seasonal-naive"}
         self.is_trained = True
 
@@ -91,13 +99,13 @@ class SeasonalNaiveModel(RememberingModel):
             raise RuntimeError(f"model {self.model_id!r} is not trained")
         request = Request.of_data({"type": "", **input_data})
         levels = list(self._names(request))
-        keys = sorted({key for *_, key in self._recent})
-        found = {key: value for key in keys if (value := self._value(levels, key)) is not None}
+        found = {key: value for key in sorted(self._scored) if (value := self._value(levels, key)) is not None}
         return PredictionResult(nested(found), None, self.model_id)
 
     def save(self) -> dict[str, Any]:
         """Return the newest outcomes, as JSON values."""
-        recent = [[*series, list(values)] for series, values in sorted(self._recent.items())]
+        kept = ((series, self._values(series)) for series in sorted(self._recent))
+        recent = [[*series, values] for series, values in kept if values]
         return {
             "format": _FORMAT,
             "seasonMs": self.season_ms,
@@ -121,22 +129,54 @@ class SeasonalNaiveModel(RememberingModel):
             raise ValueError("recent must be a list, trainingMetadata an object")
         series = dict(_series(f"recent[{index}]", entry) for index, entry in enumerate(recent))
         self.season_ms = _season(state.get("seasonMs"))
-        self._recent = series
-        self._digested = None
+        self._start_anew()
+        # Whatever comes later is newer.
+        self._recent = {name: [(-math.inf, 0, value) for value in values] for name, values in series.items()}
+        self._scored = {key for *_, key in series}
+        self._number = self._oldest = 0
         self.training_metadata = dict(metadata)
         self.is_trained = state.get("isTrained") is True
 
     def observe(self, point: WorkloadDataPoint) -> None:
-        """Add one outcome, the newest: what `use_history` does for a whole history, in the order of `known_at`."""
+        """Add one outcome, in the order of `known_at`: what `use_history` does for a whole history."""
+        self._number += 1
         values = actual_values(point)
-        for scope, name, hour in self._names(Request.of_point(point)) if values else ():
+        if not values:
+            return
+        known = known_at(point)
+        for scope, name, hour in self._names(Request.of_point(point)):
             for key, value in values.items():
-                self._recent.setdefault((scope, name, hour, key), deque(maxlen=BASELINE_WINDOW)).append(value)
+                series = scope, name, hour, key
+                recent = self._recent.pop(series, None)
+                if recent is None:
+                    recent = []
+                elif recent[0][1] < self._oldest:
+                    recent = [each for each in recent if each[1] >= self._oldest]
+                insort(recent, (known, self._number, value))
+                self._recent[series] = recent[-BASELINE_WINDOW:]
+        self._scored.update(values)
 
-    def _digest(self, points: Sequence[WorkloadDataPoint]) -> None:
-        self._recent = {}
-        for point in sorted(points, key=known_at):
+    def _digest(self, points: Iterable[WorkloadDataPoint]) -> None:
+        self._recent, self._scored = {}, set()
+        self._number = 0
+        self._oldest = 1
+        for point in points:
             self.observe(point)
+
+    def _extend(self, points: Iterable[WorkloadDataPoint], gone: int) -> bool:
+        for point in points:
+            self.observe(point)
+        self._oldest += gone
+        # Those that nothing was added to for long stand first.
+        while self._recent:
+            series = next(iter(self._recent))
+            if self._values(series):
+                break
+            del self._recent[series]
+        return True
+
+    def _values(self, series: _Series) -> list[float]:
+        return [value for _, number, value in self._recent.get(series, ()) if number >= self._oldest]
 
     def _names(self, request: Request) -> Iterator[tuple[str, str, int]]:
         # The best first.
@@ -150,9 +190,9 @@ class SeasonalNaiveModel(RememberingModel):
 
     def _value(self, levels: Sequence[tuple[str, str, int]], key: str) -> float | None:
         for scope, name, hour in levels:
-            values = self._recent.get((scope, name, hour, key), ())
+            values = self._values((scope, name, hour, key))
             if len(values) >= (1 if hour < 0 else _LEAST_IN_SEASON):
-                return math.fsum(values) / len(values) if key == SUCCESS else median(list(values))
+                return math.fsum(values) / len(values) if key == SUCCESS else median(values)
         return None
 
 
@@ -172,7 +212,7 @@ def _season(season_ms: Any) -> int | None:
     return season_ms
 
 
-def _series(place: str, entry: Any) -> tuple[_Series, deque[float]]:
+def _series(place: str, entry: Any) -> tuple[_Series, list[float]]:
     if not isinstance(entry, list) or len(entry) != 5:
         raise ValueError(f"{place}: must be a list of five")
     scope, name, hour, key, values = entry
@@ -182,7 +222,7 @@ def _series(place: str, entry: Any) -> tuple[_Series, deque[float]]:
         raise ValueError(f"{place}: the hour must be a whole number")
     if not isinstance(values, list) or not values or not all(_is_amount(value) for value in values):
         raise ValueError(f"{place}: values must be finite numbers from 0")
-    return (scope, name, hour, key), deque(values, maxlen=BASELINE_WINDOW)
+    return (scope, name, hour, key), values[-BASELINE_WINDOW:]
 
 
 def _is_amount(value: Any) -> bool:
