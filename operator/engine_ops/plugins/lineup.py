@@ -38,6 +38,11 @@ class Lineup:
                 return model.instance
         return self.base
 
+    def instances(self) -> list[Instance]:
+        """Return every instance that is here, each once."""
+        found = [self.base, *(model.instance for model in self.shelf)]
+        return list({id(one): one for one in found if one is not None}.values())
+
     def missing(self, wanted: Roles) -> TrainedModel | None:
         """Return the model that has a role and no process; the one to be served first."""
         return next((model for model in wanted if model is not None and model.instance is None), None)
@@ -80,7 +85,7 @@ class Lineup:
         model
             The model in it; None for the plugin as it is.
         """
-        old = [self.base, *(each.instance for each in self.shelf)]
+        old = self.instances()
         self.base = None
         for each in self.shelf:
             each.instance = None
@@ -90,7 +95,7 @@ class Lineup:
             self.base = instance
         self.shelf.drop_lost()
         self.roles = Roles()
-        for each_instance in {id(one): one for one in old if one is not None}.values():
+        for each_instance in old:
             self.discard(each_instance)
 
     def discard(self, instance: Instance) -> None:

@@ -78,6 +78,10 @@ class TrainedModel:
     def passed(self, passed: Passed) -> None:
         self.record = msgspec.structs.replace(self.record, passed=passed)
 
+    def standing_of(self, record: ModelRecord) -> ModelRecord:
+        """Return the record of a model that takes this one's place, with what this one has passed."""
+        return msgspec.structs.replace(record, passed=self.record.passed)
+
     @property
     def is_lost(self) -> bool:
         """Whether nothing is left of it: it has no saved form, and its process is gone or another."""

@@ -71,7 +71,8 @@ class Trainer:
         if roles.candidate is not None:
             tracker = roles.candidate.tracker
             age_seconds = now - roles.candidate.record.trained_at_ms / 1000
-            candidate = Candidate(tracker.count_since_mark, roles.candidate.replies, age_seconds)
+            asked = max(roles.candidate.replies, tracker.total + tracker.pending)
+            candidate = Candidate(tracker.count_since_mark, asked, age_seconds)
         standing = Standing(
             points=self._hosting.points(),
             points_since=self.points_since,

@@ -23,11 +23,14 @@ class _Watch:
         How many outcomes the last look was at.
     at
         How many of the first model there must be before it is worth while to pair them.
+    message
+        What came of the last look.
     """
 
     of: tuple[object, ...] = ()
     look: int = 0
     at: int = _FIRST_LOOK
+    message: str = ""
 
 
 class Trials:
@@ -37,6 +40,7 @@ class Trials:
         self._promotion = _Watch()
         self._demotion = _Watch()
         self.message = ""
+        """Why the last verdict was as it was, for people."""
 
     def verdict(self, candidate: TrainedModel, active: TrainedModel | None) -> Passed:
         """Return which gate a candidate has passed by now; empty for none.
@@ -66,7 +70,7 @@ class Trials:
         from engine_ops.plugins.promotion import decide_promotion
 
         decision = decide_promotion(losses, baseline, current)
-        self.message = decision.message
+        self.message = watch.message = decision.message
         return "proven" if decision.passed else ""
 
     def is_refuted(self, active: TrainedModel) -> bool:
@@ -89,12 +93,13 @@ class Trials:
         return decision.passed
 
     def standing(self, candidate: TrainedModel) -> str:
-        """Return how a candidate does, for people."""
+        """Return how a candidate does, for people; some outcomes ago, as it is looked at now and then."""
         outcomes = candidate.tracker.count_since_mark
         if outcomes < _FIRST_LOOK:
             since = "its demotion" if candidate.tracker.total > outcomes else "its training"
             return f"{outcomes} of {_FIRST_LOOK} outcomes since {since}"
-        return self.message or f"{outcomes} outcomes"
+        watch = self._promotion
+        return watch.message if watch.of[:1] == (candidate,) and watch.message else f"{outcomes} outcomes"
 
 
 def _watch_of(watch: _Watch, model: TrainedModel, rival: TrainedModel | None) -> _Watch:
