@@ -155,7 +155,7 @@ class PluginManager:
         chosen = self._registry.select(request, plugin=pinned)
         return [each.plugin.hosted for each in chosen if isinstance(each.plugin, RemotePlugin)]
 
-    async def fallback(self) -> HostedPlugin | None:
+    def fallback(self) -> HostedPlugin | None:
         """Return what predicts ``ml-driven`` requests from the history where no plugin can; None without a history.
 
         It is started at the first call, and says no until it is trained.
