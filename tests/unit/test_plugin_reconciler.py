@@ -296,7 +296,7 @@ def test_one_that_is_being_deleted_is_asked_no_more_and_keeps_its_models_until_i
 
 def test_a_defect_or_an_outage_is_tried_again(at_once: None, caplog: pytest.LogCaptureFixture) -> None:
     async def test(edges: Edges, reconciler: PluginReconciler) -> None:
-        errors: list[Exception] = [ValueError("a defect"), ApiError(500, {})]
+        errors: list[Exception] = [TypeError("a defect"), ApiError(500, {})]
 
         async def fails(spec: OptimizerPluginSpec) -> None:
             if errors:
@@ -318,6 +318,44 @@ def test_a_defect_or_an_outage_is_tried_again(at_once: None, caplog: pytest.LogC
 
     with caplog.at_level(logging.CRITICAL):
         run(test)
+
+
+def test_a_name_that_an_installed_plugin_has_is_refused_in_the_status() -> None:
+    async def test(edges: Edges, reconciler: PluginReconciler) -> None:
+        async def refuses(spec: OptimizerPluginSpec) -> None:
+            raise ValueError("there is a plugin p already")
+
+        edges.on_apply = refuses
+        reconciler.observe(view())
+        await settle(lambda: edges.told)
+        (ready, stalled) = edges.statuses[0]["conditions"]
+        assert ready["message"] == stalled["message"] == "metadata.name: there is a plugin p already"
+
+    run(test)
+
+
+def test_a_plugin_that_comes_while_the_one_before_it_is_forgotten_waits_for_that() -> None:
+    async def test(edges: Edges, reconciler: PluginReconciler) -> None:
+        let_go, reached = asyncio.Event(), asyncio.Event()
+
+        async def slowly(plugin: str) -> None:
+            reached.set()
+            await let_go.wait()
+            edges.calls.append("forget")
+
+        edges.forget = slowly  # type: ignore[method-assign]
+        reconciler.observe(view())
+        await settle(lambda: edges.told)
+        reconciler.gone(view())
+        await reached.wait()
+        reconciler.observe(view(uid="v", priority=1))
+        reconciler.observe(view(2, uid="v", priority=2))
+        let_go.set()
+        await settle(lambda: len(edges.told) == 2)
+        assert edges.calls == ["apply 0", "remove", "forget", "apply 2"]
+        assert edges.told[1] == ("Running", 2)
+
+    run(test)
 
 
 def test_a_status_that_is_refused_is_not_written_again_and_the_next_one_is() -> None:

@@ -77,6 +77,11 @@ def test_a_fault_of_the_settings_names_its_field() -> None:
     assert {entry["message"] for entry in found["conditions"]} == {"spec.config.scale: must be above 0"}
 
 
+def test_old_faults_of_a_plugin_that_is_disabled_are_not_told() -> None:
+    found = status(snapshot(Reason.DISABLED, faults=(("config.scale", "must be above 0"),)))
+    assert [entry["message"] for entry in found["conditions"]] == ["so it is"]
+
+
 def test_a_wrong_spec_stalls_and_names_its_field() -> None:
     found = invalid(InvalidDataError([Fault("spec.priority", "must be a number")]), {}, 3, NOW)
     OptimizerPluginStatus.model_validate(found)

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol
 from pydantic import ValidationError
 
 from engine_ops.api.conditions import READY, find
-from engine_ops.api.faults import InvalidDataError, faults_of
+from engine_ops.api.faults import Fault, InvalidDataError, faults_of
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers import plugin_status
@@ -82,6 +82,8 @@ class _Entry:
         What is wrong with the object's spec.
     forget
         Whether the plugin and the models of an object that is gone must go before anything else.
+    forgetting
+        Whether that is being done.
     deleting
         Whether the object is on its way out.
     applied
@@ -105,6 +107,7 @@ class _Entry:
     wanted: OptimizerPluginSpec | None = None
     fault: InvalidDataError | None = None
     forget: bool = False
+    forgetting: bool = False
     deleting: bool = False
     applied: int = -1
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
@@ -223,6 +226,8 @@ class PluginReconciler:
     def _bring(self, name: str, entry: _Entry) -> None:
         """Have what runs brought to what is wanted now, whatever was wanted before."""
         if entry.bringing is not None:
+            if entry.forgetting:
+                return  # not to be left half done; it goes on with what is wanted then
             entry.bringing.cancel()
         entry.bringing = asyncio.create_task(
             self._bring_about(name, entry), name=f"bring {name}", context=self._context
@@ -250,11 +255,19 @@ class PluginReconciler:
 
     async def _bring_once(self, name: str, entry: _Entry) -> None:
         if entry.forget:
-            await self._plugins.remove(name)
-            await self._models.forget(name)  # also those of one that was never run here
-            entry.forget = False
-        if entry.wanted is not None:
+            entry.forgetting = True
+            try:
+                await self._plugins.remove(name)
+                await self._models.forget(name)  # also those of one that was never run here
+                entry.forget = False
+            finally:
+                entry.forgetting = False
+        if entry.wanted is None:
+            return
+        try:
             await self._plugins.apply(name, entry.wanted)
+        except ValueError as error:  # its name is taken by a plugin that was installed
+            entry.fault = InvalidDataError([Fault("metadata.name", str(error))])
 
     async def _tell(self, name: str, entry: _Entry) -> None:
         """Write the status whenever it has changed, for as long as the object is there."""

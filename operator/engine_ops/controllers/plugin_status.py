@@ -97,7 +97,7 @@ def at_once(status: Mapping[str, Any]) -> Any:
 
 def _conditions(snapshot: PluginSnapshot) -> list[Wanted]:
     reason, message = snapshot.state, snapshot.message
-    if snapshot.faults:
+    if reason == Reason.INVALID_CONFIG and snapshot.faults:
         message = InvalidDataError([Fault(f"spec.{path}", text) for path, text in snapshot.faults]).summary()
     ready = reason in _READY_REASONS
     wanted: list[Wanted] = [(READY, ready, reason, message)]
