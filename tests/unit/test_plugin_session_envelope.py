@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from engine_ops.ml.scoring import scored_values
 from engine_ops.plugins.answers import Prediction, Question, Refusal, read_reply
-from engine_ops.plugins.messages import Replied
+from engine_ops.plugins.messages import MAX_REPLY_BYTES, Replied
 from engine_ops.plugins.session_envelope import MAX_SCORED
-from engine_ops.plugins.session_reply import replied
+from engine_ops.plugins.session_reply import MAX_ENVELOPE_BYTES, replied
 
 numbers = st.integers(-(2**70), 2**70) | st.floats()
 leaves = st.none() | st.booleans() | numbers | st.text(max_size=5) | st.binary(max_size=3) | st.just("500m")
@@ -61,3 +61,17 @@ def test_they_agree(returned: Any) -> None:
 def test_not_everything_is_scored() -> None:
     returned = {"recommended_resources": {f"r{number}": 1 for number in range(1000)} | {"x" * 300: 1}}
     assert len(replied(returned).scored) == MAX_SCORED
+
+
+def test_the_largest_reply_fits_into_a_message() -> None:
+    amounts = {f"{number:02}" + "\U0001f600" * 251: 1 for number in range(MAX_SCORED)}
+    returned: dict[str, Any] = {
+        "result": {"recommended_resources": amounts, "rest": ""},
+        "model_id": "\U0001f600" * 253,
+    }
+    returned["result"]["rest"] = "x" * (MAX_ENVELOPE_BYTES - len(msgspec.json.encode(returned)))
+    reply = replied(returned)
+    assert (len(reply.envelope), len(reply.scored)) == (MAX_ENVELOPE_BYTES, MAX_SCORED)
+    assert len(msgspec.msgpack.encode(reply)) <= MAX_REPLY_BYTES
+    returned["result"]["rest"] += "x"
+    assert replied(returned).failed

@@ -70,7 +70,8 @@ class PluginSession:
         Raises
         ------
         DamagedHistoryError
-            If a `HistoryUpdate` cannot be read: what follows it would rest on another history than the operator's.
+            If a `HistoryUpdate` cannot be read, or the history when it is to be trained on: what follows would rest on
+            another history than the operator's.
         """
         match message:
             case Ask():
@@ -191,8 +192,11 @@ class PluginSession:
 
     def _points(self) -> list[WorkloadDataPoint]:
         history = self._history
-        # Not by iterating over it: the points are the plugin's to keep, and not those that later requests look at.
-        return [] if history is None else list(history.since(history.start) or ())
+        if history is None:
+            return []
+        # The points are to be the plugin's own, not those that later requests look at.
+        history.forget_decoded()
+        return list(history.since(history.start) or ())
 
     def _update(self, message: HistoryUpdate) -> None:
         if self._history is None:

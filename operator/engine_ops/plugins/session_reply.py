@@ -13,7 +13,7 @@ from engine_ops.plugins.messages import MAX_REPLY_BYTES, Replied
 from engine_ops.plugins.session_envelope import replied_of
 from engine_ops.plugins.session_guard import line
 
-MAX_ENVELOPE_BYTES: Final = MAX_REPLY_BYTES - 64 * 1024
+MAX_ENVELOPE_BYTES: Final = MAX_REPLY_BYTES - 256 * 1024
 """Of a reply's JSON; the rest of its message is smaller than what is left."""
 
 
