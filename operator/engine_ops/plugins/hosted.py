@@ -175,7 +175,7 @@ class HostedPlugin:
         question = Question(ask, None if point is None else point.hex(), workload)
         return await self._asker.ask(question, needs_prediction=needs_prediction, timeout_seconds=timeout_seconds)
 
-    def shadow(self, ask: Ask, *, point: bytes, workload: str | None) -> None:
+    def shadow(self, ask: Ask, *, point: bytes | None, workload: str | None) -> None:
         """Ask the models in the background, only to score what they say.
 
         Parameters
@@ -183,7 +183,7 @@ class HostedPlugin:
         ask, point, workload
             As for `ask`.
         """
-        if self._state.spec.enabled:
+        if self._state.spec.enabled and point is not None:
             self._asker.ask_aside(Question(ask, point.hex(), workload))
 
     def judged(self, *, served: bool, no: str, unusable: bool) -> None:
