@@ -7,10 +7,10 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from engine_ops.history.feed import HistoryUpdate
-from engine_ops.plugins.host.client import HostClient, HostUnavailableError, PluginProcess
+from engine_ops.plugins.host.client import HostUnavailableError, PluginProcess
 from engine_ops.plugins.instance import PluginBrokenError, PluginUnavailableError, Unanswered, UnansweredKind, closing
 from engine_ops.plugins.messages import MAX_REPLY_BYTES, Answer, Broken, Message, Open, Opened
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
@@ -31,6 +31,23 @@ _HOST_RETRY_SECONDS: Final = 0.5
 
 _HOST_PATIENCE_SECONDS: Final = 3.0
 """How long requests wait for a host that is gone: it starts again within that time, or not soon."""
+
+
+class PluginHost(Protocol):
+    """What starts processes: an `engine_ops.plugins.host.client.HostClient`, or who stands before one."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the host is there. It is asked when a process has ended: was it the plugin, or the host?"""
+
+    async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
+        """Start a process for a plugin.
+
+        Raises
+        ------
+        HostUnavailableError
+            If there is no host for some seconds.
+        """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,7 +98,7 @@ class KeptProcess:
 
     def __init__(
         self,
-        host: HostClient,
+        host: PluginHost,
         label: str,
         *,
         memory_limit_bytes: int,

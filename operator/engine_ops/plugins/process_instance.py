@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 from engine_ops.history.feed import HistoryUpdate
 from engine_ops.plugins.breaker import BreakerPolicy
 from engine_ops.plugins.guarded_instance import CallFailedError, GuardedInstance
-from engine_ops.plugins.host.client import HostClient, PluginProcess
+from engine_ops.plugins.host.client import PluginProcess
 from engine_ops.plugins.instance import Limits, PluginBrokenError, PluginUnavailableError, Unanswered, closing
-from engine_ops.plugins.kept_process import OPENING_SECONDS, KeptProcess, RestartPolicy
+from engine_ops.plugins.kept_process import OPENING_SECONDS, KeptProcess, PluginHost, RestartPolicy
 from engine_ops.plugins.messages import MAX_MESSAGE_BYTES, Answer, Ask, Broken, Open, Opened, Replied, Train, Trained
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameError
@@ -58,7 +58,7 @@ class ProcessInstance(GuardedInstance):
 
     def __init__(
         self,
-        host: HostClient,
+        host: PluginHost,
         entry_point: str,
         name: str,
         config: bytes,
