@@ -38,7 +38,7 @@ class PluginHost(Protocol):
 
     @property
     def available(self) -> bool:
-        """Whether the host is there. It is asked when a process has ended: was it the plugin, or the host?"""
+        """Whether the host is there. Asked when a process has ended, to tell a crash from a host that is gone."""
 
     async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
         """Start a process for a plugin.
