@@ -393,12 +393,31 @@ def test_the_model_of_an_optimize_of_its_own_sees_the_newest_outcomes(is_trained
 
     session = session_of(make)
     asked(session)
-    tell(session, sample_history(12))
-    asked(session)
     plugin = session._plugin
     assert isinstance(plugin, Saying)
     assert isinstance(plugin.model, Looking)
+    assert plugin.model.shown == []
+    tell(session, sample_history(12))
+    # It may take its time over it, which no request is to wait for.
     assert [len(each) for each in plugin.model.shown] == [12] * is_trained
+    asked(session)
+    assert [len(each) for each in plugin.model.shown] == [12, 12] * is_trained
+
+
+def test_a_model_that_cannot_take_the_history_fails_in_a_request() -> None:
+    class Blind(Looking):
+        def use_history(self, historical_data: Any) -> None:
+            raise SystemExit("too dark")
+
+    def make() -> Saying:
+        plugin = Saying()
+        plugin.model = Blind()
+        plugin.model.is_trained = True
+        return plugin
+
+    session = session_of(make)
+    tell(session, sample_history(12))
+    assert asked(session).no == "optimize failed: SystemExit: too dark"
 
 
 # -- what it returns

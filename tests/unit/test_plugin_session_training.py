@@ -154,6 +154,18 @@ def test_a_training_that_fails_is_told(error: BaseException) -> None:
     assert broken(lambda: Trainable(Flexible(fail))) == f"train_model failed: {type(error).__name__}: no"
 
 
+def test_the_model_has_seen_the_history_when_its_training_is_over() -> None:
+    shown: list[int] = []
+
+    class Looking(Flexible):
+        def use_history(self, historical_data: Any) -> None:
+            assert self.is_trained
+            shown.append(len(historical_data))
+
+    trained(lambda: Trainable(Looking()))
+    assert shown == [40]
+
+
 # -- its state
 
 

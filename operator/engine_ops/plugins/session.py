@@ -156,18 +156,26 @@ class PluginSession:
 
     def _optimized(self, plugin: Plugin, optimize: Callable[[], object]) -> object:
         def call() -> object:
-            self._show_history(plugin)
+            if type(plugin).optimize not in _SHOW_IT_THEMSELVES:
+                self._show_history(plugin)
             return optimize()
 
         return guarded("optimize", call)
 
     def _show_history(self, plugin: Plugin) -> None:
-        """Let the model of a plugin with an ``optimize`` of its own take its lags from the newest outcomes."""
-        if self._history is None or type(plugin).optimize in _SHOW_IT_THEMSELVES or is_trained(plugin) is False:
+        """Let a model that is trained take its lags from the newest outcomes."""
+        if self._history is None or is_trained(plugin) is False:
             return
         use_history = getattr(model_of(plugin), "use_history", None)
         if callable(use_history):
             use_history(self._history)
+
+    def _digest_history(self, plugin: Plugin) -> None:
+        """Let it do so now, as it may take some tenths of a second, and requests wait."""
+        try:
+            guarded("use_history", lambda: self._show_history(plugin))
+        except PluginError as error:
+            logger.warning("%s", error)  # it will fail again in a request, and be answered there
 
     def _train(self, message: Train) -> Answer:
         plugin, opening = self._plugin, self._opening
@@ -188,7 +196,9 @@ class PluginSession:
             duration_ms += round((time.monotonic() - started) * 1000)
             if reply.no is not None and is_trained(plugin) is False:
                 return Broken("train", line(f"after its training it says that it is not trained: {reply.no}"))
-        return trained(plugin, opening, points, duration_ms)
+        answer = trained(plugin, opening, points, duration_ms)
+        self._digest_history(plugin)
+        return answer
 
     def _points(self) -> list[WorkloadDataPoint]:
         history = self._history
@@ -204,6 +214,8 @@ class PluginSession:
 
             self._history = HistoryView()
         self._history.apply(message)
+        if self._plugin is not None:
+            self._digest_history(self._plugin)
 
     def _close(self) -> None:
         plugin, self._plugin = self._plugin, None
