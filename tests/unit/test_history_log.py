@@ -419,3 +419,36 @@ def test_driving() -> None:
     with pytest.raises(RuntimeError, match="needs an event loop"):
         run_sync(waits())
     assert drive(import_points(MemoryStore(), [])).added == 0
+
+
+def test_a_listener_is_told_of_each_point_once_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    log = loaded(store, capacity=10, open_capacity=1)
+    record(log, "before")
+    told: list[str] = []
+
+    def listener(point: WorkloadDataPoint) -> None:
+        told.append(name_of(point))
+        assert name_of(point) in names_of(log), "it is told before the point is there"
+        if name_of(point) == "second":
+            raise RuntimeError("the listener's own fault")
+
+    log.on_recorded = listener
+    record(log, "first", "second")
+    assert not log.record(keyed_point("first"), log.stamp()), "it is there already"
+    with pytest.raises(InvalidPointError):
+        log.record(WorkloadDataPoint(1, "resource", {}, 1.0, True, {"no": object()}), log.stamp())
+    assert log.open(open_point("open", log.stamp()))
+    assert told == ["first", "second"], "an open point has no outcome yet"
+    assert log.close(key("open"), keyed_point("open"))
+    assert not log.close(key("open"), keyed_point("open"))
+    assert log.open(open_point("pushed out", log.stamp()))
+    assert log.open(open_point("newer", log.stamp()))
+    assert told == ["first", "second", "open", "pushed out"]
+    assert "the listener's own fault" in caplog.text
+    run_sync(log.flush())
+    again = new_log(store, capacity=10)
+    again.on_recorded = listener
+    run_sync(again.load())
+    assert "first" in names_of(again)
+    assert len(told) == 4, "it is told of points that were read of the store"

@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from growing_list import GrowingList
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine_ops.ml import WorkloadDataPoint, WorkloadDataset
+from engine_ops.ml.lags import Lags
 from engine_ops.ml.models import QuantileBoostingModel, QuantileBoostingPlugin
 from engine_ops.ml.models.flat_trees import FlatTrees
 from engine_ops.ml.testing import PluginContract, check_state
@@ -149,6 +151,58 @@ def test_saved_and_loaded_it_predicts_the_same(model: QuantileBoostingModel) -> 
     assert again.feature_names == model.feature_names
     for size in (1, 10, 500):
         assert again.predict(request(size)).prediction == model.predict(request(size)).prediction
+
+
+def test_it_keeps_up_with_a_history(model: QuantileBoostingModel) -> None:
+    """It predicts as a model does that took the whole history over, and reads what is new only."""
+    every = history()
+    growing = GrowingList(every[:40])
+    state = stored(model.save() or {})
+    model = loaded(state)
+    for first in range(40, len(every), 15):
+        model.use_history(growing)
+        fresh = loaded(state)
+        fresh.use_history(growing.points)
+        assert model.feature_vector(request(100)) == pytest.approx(fresh.feature_vector(request(100)), nan_ok=True)
+        assert model.predict(request(100)).prediction == fresh.predict(request(100)).prediction
+        growing.read = 0
+        model.use_history(growing)
+        model.predict(request(100))
+        assert growing.read == 0
+        new = every[first : first + 15]
+        growing.grow(new, capacity=50)
+        model.use_history(growing)
+        assert growing.read == len(new)
+
+
+def test_other_lags_and_another_training_end_it(model: QuantileBoostingModel) -> None:
+    growing = GrowingList(history()[:50])
+    model = loaded(stored(model.save() or {}))
+    model.use_history(growing)
+    with_history = model.feature_vector(request(100))
+    model.use_history(Lags([]))
+    assert not same(model.feature_vector(request(100)), with_history)
+    model.use_history(growing)
+    assert same(model.feature_vector(request(100)), with_history)
+    again = QuantileBoostingModel(targets=["duration"])
+    again.train(growing)
+    assert same(again.feature_vector(request(100)), QuantileBoostingModel.feature_vector(again, request(100), growing))
+    growing.read = 0
+    again.use_history(growing)
+    assert growing.read == 0
+    again.preprocess_data(history())
+    again.use_history(growing)
+    assert growing.read == 50
+
+
+def loaded(state: dict[str, Any]) -> QuantileBoostingModel:
+    model = QuantileBoostingModel()
+    model.load(state)
+    return model
+
+
+def same(left: list[float], right: list[float]) -> bool:
+    return repr(left) == repr(right)
 
 
 def test_loaded_without_scikit_learn_it_predicts(model: QuantileBoostingModel, tmp_path: Any) -> None:

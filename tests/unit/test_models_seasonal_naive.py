@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import pytest
+from growing_list import GrowingList
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -131,6 +132,105 @@ def test_a_longer_history_is_taken_over_and_an_unchanged_one_is_not_read_again()
     model.use_history(longer[1:])
     model.use_history([NIGHTS[0], *longer[2:]])
     assert digests == [len(longer) - 1] * 2
+
+
+def in_order(points: list[WorkloadDataPoint]) -> list[WorkloadDataPoint]:
+    return sorted(points, key=known_at)
+
+
+@settings(deadline=None)
+@given(st.lists(POINTS, min_size=1, max_size=60), st.integers(1, 30), st.integers(1, 9), st.booleans())
+def test_it_keeps_up_with_a_history(points: list[WorkloadDataPoint], capacity: int, step: int, saved: bool) -> None:
+    """It knows what a model knows that took the whole history over, and reads what is new only."""
+    points = in_order(points)
+    history = GrowingList(points[:step])
+    model = SeasonalNaiveModel()
+    model.is_trained = True
+    for first in range(step, len(points) + step, step):
+        model.use_history(history)
+        fresh = SeasonalNaiveModel()
+        fresh.is_trained = True
+        fresh.use_history(history.points)
+        assert model.save() == fresh.save()
+        for hour in (0, 12):
+            assert predict(model, WEEK_LATER + hour * HOUR_MS) == predict(fresh, WEEK_LATER + hour * HOUR_MS)
+        if saved:
+            model.load(json.loads(json.dumps(model.save())))
+        history.read = 0
+        new = points[first : first + step]
+        history.grow(new, capacity)
+        model.use_history(history)
+        if not saved:
+            assert history.read == min(len(new), capacity)
+        model.use_history(history)
+    assert len(model._recent) <= 16 * len(history), "something is kept of what is gone"
+
+
+@settings(deadline=None)
+@given(st.lists(POINTS, min_size=1, max_size=40), st.integers(1, 9))
+def test_an_outcome_may_be_recorded_later_than_a_newer_one(points: list[WorkloadDataPoint], step: int) -> None:
+    history = GrowingList(points[:step])
+    model = SeasonalNaiveModel()
+    for first in range(step, len(points) + step, step):
+        model.use_history(history)
+        history.grow(points[first : first + step])
+    fresh = SeasonalNaiveModel()
+    fresh.use_history(in_order(points))
+    assert model.save() == fresh.save()
+
+
+def test_a_history_of_other_points_is_taken_over_as_a_whole() -> None:
+    history = GrowingList(DAYS)
+    model = trained(DAYS + NIGHTS)
+    model.use_history(history)
+    history.replace(NIGHTS)
+    model.use_history(history)
+    assert predict(model, WEEK_LATER + 12 * HOUR_MS)["expected_duration"] == 60_000
+    other = GrowingList(DAYS)
+    model.use_history(other)
+    assert predict(model, WEEK_LATER)["expected_duration"] == 1_000
+    model.use_history(GrowingList())
+    assert predict(model, WEEK_LATER)["expected_duration"] == 1_000
+
+
+def test_trained_on_a_list_it_goes_on_with_the_same_history() -> None:
+    history = GrowingList(DAYS + NIGHTS)
+    model = trained(history.points)
+    history.grow([point(WEEK_LATER, 5.0)])
+    model.use_history(history)
+    assert history.read == len(history), "these are other points"
+    model = trained(list(history.points))
+    history.read = 0
+    model.use_history(history)
+    assert history.read == 2, "more than its ends was read"
+    history.grow([point(WEEK_LATER + 1, 5.0)])
+    model.use_history(history)
+    assert history.read == 3
+    by_view = SeasonalNaiveModel()
+    by_view.train(history)
+    history.read = 0
+    by_view.use_history(history)
+    assert history.read == 0
+
+
+def test_what_fails_in_the_middle_is_taken_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = GrowingList(DAYS)
+    model = trained(DAYS + NIGHTS)
+    model.use_history(history)
+    history.grow(NIGHTS)
+    observe = SeasonalNaiveModel.observe
+
+    def fails(self: SeasonalNaiveModel, each: WorkloadDataPoint) -> None:
+        observe(self, each)
+        if each is NIGHTS[2]:
+            raise ValueError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SeasonalNaiveModel, "observe", fails)
+        with pytest.raises(ValueError, match="no"):
+            model.use_history(history)
+    model.use_history(history)
+    assert model.save() == trained([*DAYS, *NIGHTS]).save()
 
 
 def test_too_little_is_refused_and_an_untrained_model_says_so() -> None:

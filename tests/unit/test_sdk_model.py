@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from growing_list import GrowingList
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -217,6 +218,31 @@ def test_lags_come_from_the_history_that_was_given_last() -> None:
     assert model.feature_vector(request) == new
     model.train(history[:20])
     assert model.feature_vector(request) == old, "what it was trained on before is forgotten"
+
+
+@pytest.mark.parametrize("given", ["used", "passed"])
+def test_lags_keep_up_with_a_growing_history(given: str) -> None:
+    """Only new points are read, and the vector is that of the points that are there."""
+    every = sample_history(60)
+    model = Model("m")
+    model.train(every[:20])
+    growing = GrowingList(every[:20])
+    request = {**request_of(every[-1]), "timestamp": NOON_MS}
+    for first in range(20, 60, 10):
+        growing.grow(every[first : first + 10], capacity=30)
+        passed = growing if given == "passed" else None
+        if passed is None:
+            model.use_history(growing)
+        growing.read = 0
+        vector = model.feature_vector(request, passed)
+        assert vector == model.feature_vector(request, growing.points)
+        assert growing.read == (30 if first == 20 else 10)
+        assert model.feature_vector(request, passed) == vector
+        assert growing.read == (30 if first == 20 else 10), "what was read is read again"
+    growing.replace(every[:5])
+    assert model.feature_vector(request, growing) == model.feature_vector(request, every[:5])
+    other = GrowingList(every[:15])
+    assert model.feature_vector(request, other) == model.feature_vector(request, every[:15])
 
 
 def test_a_request_may_name_no_type() -> None:

@@ -61,10 +61,6 @@ class Lags:
         self._entries: deque[_Entry] = deque()
         self.extend(points)
 
-    def __len__(self) -> int:
-        """How many points were given and not forgotten, those without an outcome too."""
-        return len(self._entries)
-
     def extend(self, points: Iterable[WorkloadDataPoint]) -> None:
         """Add points, in any order: one that is added later may have been known earlier."""
         added = list(map(self._entry, points))
