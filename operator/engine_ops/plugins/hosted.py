@@ -410,6 +410,9 @@ class HostedPlugin:
             self._could_not_open(error, edition, model)
         except PluginUnavailableError as error:
             self._wait_for(Problem(Reason.PLUGIN_UNAVAILABLE, error.message), edition)
+        except BaseException:
+            state.lineup.discard(instance)
+            raise
         else:
             if opened and edition == state.wanted and self._has_opened(instance, edition, model):
                 return
@@ -429,7 +432,6 @@ class HostedPlugin:
             if not opening.done():
                 opening.cancel()
                 await asyncio.gather(opening, return_exceptions=True)
-                self._state.lineup.discard(instance)
 
     def _has_opened(self, instance: Instance, edition: Edition, model: TrainedModel | None) -> bool:
         """Put an instance to use; return whether there is any."""
