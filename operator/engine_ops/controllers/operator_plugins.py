@@ -186,6 +186,10 @@ class _HostOnDemand:
     def __init__(self, client: HostClient) -> None:
         self._client = client
 
+    @property
+    def available(self) -> bool:
+        return self._client.available
+
     async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
         await self._client.start()  # once; it does nothing after
         return await self._client.spawn(label, memory_limit_bytes=memory_limit_bytes)
