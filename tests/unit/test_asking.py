@@ -17,9 +17,12 @@ from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt
 from engine_ops.controllers.asking import Asking
+from engine_ops.controllers.cluster_input import ClusterInput
 from engine_ops.controllers.posed import Posed
 from engine_ops.controllers.solving import Answered, solution_of, task_for
 from engine_ops.controllers.turns import Turns
+from engine_ops.engine.cluster.records import ClusterSnapshot
+from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.history.keys import key_of
 from engine_ops.kube.status_writer import Target
 from engine_ops.plugins.judging import respond
@@ -144,6 +147,15 @@ class World:
     async def ask(self, data: Any = PACKING, **spec: Any) -> Answered | Failed:
         async with self.all_turns.take() as turn:
             return await self.asking.answer(self.posed(turn, data, **spec))
+
+    async def ask_of_cluster(self, snapshot: ClusterSnapshot, request_type: str) -> Answered | Failed:
+        async with self.all_turns.take() as turn:
+            posed = self.posed(turn, {}, type=request_type)
+            given_to = ClusterInput.of(snapshot, ClusterSelection(), request_type)
+            cluster = {"cluster": given_to.snapshot, "selection": given_to.selection}
+            return await self.asking.answer(
+                dataclasses.replace(posed, task=msgspec.structs.replace(posed.task, **cluster))
+            )
 
     def posed(self, turn: Any, data: Any, **fields: Any) -> Posed:
         spec = OptimizationRequestSpec.model_validate({"type": "resource", "searchSeconds": 0, "data": {}, **fields})

@@ -12,6 +12,8 @@ import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+import msgspec
+
 from engine_ops.api.optimizationrequest import NO_PLUGIN, RequestType
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers.comparing import Comparison, LateAsks, with_reasons
@@ -19,6 +21,7 @@ from engine_ops.controllers.plugins import Plugin, Plugins
 from engine_ops.controllers.posed import Heard, Posed, Unheard, ask_aside, hear
 from engine_ops.controllers.solving import Answered, run_task
 from engine_ops.plugins.own_fields import needs_prediction
+from engine_ops.workers.frames import MAX_FRAME_BYTES
 from engine_ops.workers.messages import Failed, SolveTask
 from engine_ops.workers.pool import WorkerPool
 
@@ -27,7 +30,23 @@ SIMPLE_PREDICTOR: Final = "simple-predictor"
 
 _HISTORY_SECONDS: Final = 5.0
 
-_LIVE_CLUSTER: Final = "it is not asked about live clusters"
+_NOT_REPACKING: Final = "plugins are not asked about packing a live cluster anew"
+
+
+class _Described(msgspec.Struct):
+    """As much as is looked at of the live cluster as plugins see it."""
+
+    nodes: list[msgspec.Raw]
+    tasks: list[msgspec.Raw] = []
+    task: msgspec.Raw | None = None
+
+    @property
+    def can_be_placed(self) -> bool:
+        """Whether there is anything to be placed, and anywhere to place it."""
+        return bool(self.nodes) and (self.task is not None or bool(self.tasks))
+
+
+_DESCRIBED: Final = msgspec.json.Decoder(_Described)
 
 
 class Asking:
@@ -68,14 +87,28 @@ class Asking:
         if not plugins:
             return await self._solve(posed, task)
         if task.cluster:
-            noes = [f"{plugin.name}: {_LIVE_CLUSTER}" for plugin in plugins]
-            return with_reasons(await self._solve(posed, task), noes)
+            return await self._look_at_cluster(posed, plugins)
         if needs_prediction(task.type, task.data):
             return await self._predict(posed, plugins)
         return await Comparison(posed, self._solve, self._late).run(plugins)
 
     async def _solve(self, posed: Posed, task: SolveTask, timeout_seconds: float | None = None) -> Answered | Failed:
         return await run_task(self._pool, task, posed.spec, posed.on_incumbent, timeout_seconds=timeout_seconds)
+
+    async def _look_at_cluster(self, posed: Posed, plugins: Sequence[Plugin]) -> Answered | Failed:
+        """Answer a request about the live cluster. Plugins see it as if the request named its tasks and nodes."""
+        if posed.spec.type is not RequestType.SCHEDULING:
+            noes = [f"{plugin.name}: {_NOT_REPACKING}" for plugin in plugins]
+            return with_reasons(await self._solve(posed, posed.task), noes)
+        described = await self._solve(
+            posed, msgspec.structs.replace(posed.task, describe=True, inline_limit_bytes=MAX_FRAME_BYTES)
+        )
+        if isinstance(described, Failed):
+            return await self._solve(posed, posed.task)  # which says what is wrong in its own words
+        seen = described.solved.result
+        if not _DESCRIBED.decode(seen).can_be_placed:
+            return await self._solve(posed, posed.task)
+        return await Comparison(dataclasses.replace(posed, seen=seen), self._solve, self._late).run(plugins)
 
     async def _predict(self, posed: Posed, plugins: Sequence[Plugin]) -> Answered | Failed:
         """Answer what no built-in can."""

@@ -46,6 +46,8 @@ class Posed:
         The request's; it is lent to others while plugins are waited for.
     on_incumbent
         Told of the built-in's better and better answers.
+    seen
+        JSON of what plugins see in place of the data: the live cluster; empty where they see the data itself.
     """
 
     target: Target
@@ -54,6 +56,7 @@ class Posed:
     task: SolveTask
     turn: Turn
     on_incumbent: Callable[[Solved], None] | None = None
+    seen: bytes = b""
 
     @property
     def point(self) -> bytes:
@@ -84,9 +87,9 @@ class Posed:
         return Ask(
             request_id=str(self.target),
             type=self.task.type,
-            data=self.task.data,
+            data=self.seen or self.task.data,
             constraints=self.task.constraints,
-            data_format=self.task.data_format,
+            data_format="json" if self.seen else self.task.data_format,
             extra=msgspec.json.encode(extra),
         )
 

@@ -127,6 +127,11 @@ def question_of(request_type: str, data: Mapping[str, Any], constraints: Mapping
     if not has_own_field(request_type, data):
         return Question(request_type)
     checker = _CHECKERS[request_type](data, constraints)
+    return question_for(request_type, checker)
+
+
+def question_for(request_type: str, checker: Checker) -> Question:
+    """Return the question of a type that a checker holds answers against."""
     return Question(request_type, checker, _names_of(checker))
 
 

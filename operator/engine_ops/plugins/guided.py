@@ -20,7 +20,7 @@ from engine_ops.engine.scheduling.wording import unavailable
 from engine_ops.plugins.advice import Advice
 from engine_ops.plugins.checked import Checked, Checker
 from engine_ops.plugins.packing_answers import PackingChecker, packing_answer
-from engine_ops.plugins.placement_answers import PlacementChecker, placement_answer
+from engine_ops.plugins.placement_answers import PlacementChecker
 
 PACKING_ALGORITHM = "first-fit-advised"
 PLACEMENT_ALGORITHM = "filter-and-advice"
@@ -50,7 +50,7 @@ def guided_answer(advice: Advice, checker: Checker) -> Checked | None:
         return packing_answer(checker.problem, guided_packing(checker.problem, advice), PACKING_ALGORITHM)
     if isinstance(checker, PlacementChecker):
         placement = guided_placement(checker.state, checker.strategy, advice)
-        return placement_answer(checker.state, placement, PLACEMENT_ALGORITHM, single=checker.single)
+        return checker.answer(placement, PLACEMENT_ALGORITHM)
     return None
 
 

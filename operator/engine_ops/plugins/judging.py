@@ -12,18 +12,21 @@ import msgspec
 
 from engine_ops.api.faults import InvalidDataError, WaitingError
 from engine_ops.api.reasons import Reason
+from engine_ops.engine.cluster.describing import describe
+from engine_ops.engine.cluster.placement import ClusterPlacementSolver
 from engine_ops.engine.contract import Answer, Budget, Report, ignore_report
 from engine_ops.engine.performance.backtest import score
 from engine_ops.engine.performance.hold_out import older_data
 from engine_ops.engine.solvers import solver_for
 from engine_ops.plugins.advice import Advice
-from engine_ops.plugins.answers import Prediction, Refusal, Reply, question_of, read_reply
+from engine_ops.plugins.answers import Prediction, Question, Refusal, Reply, question_for, question_of, read_reply
 from engine_ops.plugins.checked import Checked, Checker, holds_its_own
+from engine_ops.plugins.cluster_answers import ClusterPlacementChecker
 from engine_ops.plugins.guided import guided_answer
 from engine_ops.plugins.json_values import RefusedError
 from engine_ops.plugins.sizing_answers import SizingChecker
 from engine_ops.workers.messages import Outcome, PluginReply, PluginRole, Solved, SolveTask
-from engine_ops.workers.solve import Labels, built_in, handle
+from engine_ops.workers.solve import Labels, built_in, handle, solver_of
 from engine_ops.workers.wire import Emit, Handler
 
 logger = logging.getLogger(__name__)
@@ -104,8 +107,21 @@ def judge(
     """
     if not served:
         return Judged(solve())
+    return _judge_question(
+        lambda: question_of(request_type, data, constraints), returned, solve, plugin, data, backtest
+    )
+
+
+def _judge_question(
+    ask: Callable[[], Question],
+    returned: object,
+    solve: Solve,
+    plugin: str,
+    data: Mapping[str, Any],
+    backtest: object,
+) -> Judged:
     try:
-        question = question_of(request_type, data, constraints)
+        question = ask()
     except InvalidDataError:
         return Judged(solve(), no="the request is at fault")  # the built-in says so in its own words
     reply = read_reply(returned, question, algorithm=plugin)
@@ -238,8 +254,10 @@ def respond(
     Incumbents of the built-in's search are reported as ever: the plugin's answer is served when it is held against the
     best of them.
     """
+    if task.describe:
+        return _described(task, data, constraints), {}
     reply = task.reply
-    if reply is None or task.cluster:
+    if reply is None:
         return built_in(task, data, constraints, report)
 
     def solve() -> Answer:
@@ -251,10 +269,32 @@ def respond(
         returned, backtest = _decode(reply.envelope), _decode(reply.backtest) if reply.backtest else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return solve(), {"plugin_no": f"what the plugin returned is no JSON: {error}", "plugin_unusable": True}
-    judged = judge(
-        task.type, data, constraints, returned, solve, plugin=reply.plugin, served=reply.served, backtest=backtest
-    )
+    if task.cluster and reply.served:
+        judged = _judge_question(
+            lambda: _live_question(task, data, constraints), returned, solve, reply.plugin, data, backtest
+        )
+    else:
+        judged = judge(
+            task.type, data, constraints, returned, solve, plugin=reply.plugin, served=reply.served, backtest=backtest
+        )
     return judged.answer, _labels(judged, reply)
+
+
+def _live_question(task: SolveTask, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> Question:
+    solver = _live_solver(task)
+    return question_for(task.type, ClusterPlacementChecker(solver, solver.question(data, constraints)))
+
+
+def _described(task: SolveTask, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> Answer:
+    solver = _live_solver(task)
+    return Answer(describe(solver.question(data, constraints), solver.snapshot), algorithm="", message="")
+
+
+def _live_solver(task: SolveTask) -> ClusterPlacementSolver:
+    solver = solver_of(task)
+    if not isinstance(solver, ClusterPlacementSolver):
+        raise TypeError(f"plugins are not asked about live clusters for type {task.type}")
+    return solver
 
 
 def _labels(judged: Judged, reply: PluginReply) -> Labels:

@@ -79,7 +79,11 @@ class PlacementChecker:
         RefusedError
             If it is infeasible, or not in this shape.
         """
-        return placement_answer(self.state, self._place_all(result), algorithm, single=self.single)
+        return self.answer(self._place_all(result), algorithm)
+
+    def answer(self, placement: Placement, algorithm: str) -> Checked:
+        """Return a placement that is feasible, and that the state has in it, as a checked answer."""
+        return placement_answer(self.state, placement, algorithm, single=self.single)
 
     def _place_all(self, result: Mapping[str, Any]) -> Placement:
         state, problem = self.state, self.state.problem

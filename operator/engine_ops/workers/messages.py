@@ -69,6 +69,9 @@ class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, 
         What a plugin said to the question, if one was asked.
     built_in
         The built-in's answer to it, if it is there already; it is not solved again then.
+    describe
+        Whether not an answer is asked for but the question, as plugins are to see it; with ``cluster`` only, and of
+        handlers that know plugins.
     """
 
     task_id: str
@@ -87,6 +90,7 @@ class SolveTask(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, 
     selection: bytes = b""
     reply: PluginReply | None = None
     built_in: Solved | None = None
+    describe: bool = False
 
 
 class Solved(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):

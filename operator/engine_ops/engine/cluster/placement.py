@@ -36,7 +36,7 @@ _NO_NODES = "no nodes available to schedule pods"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Question:
+class PlacementQuestion:
     """A question, ready to be answered.
 
     Parameters
@@ -82,7 +82,7 @@ class ClusterPlacementSolver:
     """
 
     def __init__(self, snapshot: ClusterSnapshot, selection: ClusterSelection) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._selection = selection
 
     def solve(self, data: Mapping[str, Any], constraints: Mapping[str, Any], budget: Budget, report: Report) -> Answer:
@@ -103,29 +103,29 @@ class ClusterPlacementSolver:
             notModelled: [{feature, pods, example}], cluster: {nodes, pods, pending}}``; for one given task as of
             `engine_ops.engine.scheduling.solver.SchedulingSolver`.
         """
-        question = self._question(data, constraints)
+        question = self.question(data, constraints)
         state, strategy = question.state, question.strategy
         if not state.problem.tasks or not state.problem.nodes:
             empty = _nowhere(state)
-            return _single_nowhere(state, empty) if question.single else self._answer(question, empty)
+            return _single_nowhere(state, empty) if question.single else self.answer(question, empty)
         first = try_again(state, first_placement(state, strategy), strategy)
         if question.single:
             answer = single_answer(state, first)
             report(lambda: answer)
             return answer
-        report(lambda: self._answer(question, first))
+        report(lambda: self.answer(question, first))
         best = improve(
-            state, first, strategy, budget, lambda placement: report(lambda: self._answer(question, placement))
+            state, first, strategy, budget, lambda placement: report(lambda: self.answer(question, placement))
         )
         if best is not first:
             best = try_again(state, best, strategy)
-        return self._answer(question, best)
+        return self.answer(question, best)
 
     def explain(
         self, data: Mapping[str, Any], constraints: Mapping[str, Any], result: Mapping[str, Any]
     ) -> Explanation:
         """Explain an answer by placing its tasks again, in its order and on its nodes."""
-        question = self._question(data, constraints)
+        question = self.question(data, constraints)
         if question.single:
             return explain_one(question.state, question.strategy, result)
         return explain_many(question.state, question.strategy, result, question.left_out)
@@ -140,7 +140,7 @@ class ClusterPlacementSolver:
         InvalidDataError
             If the answer does not belong to the question, or has no such task.
         """
-        question = self._question(data, constraints)
+        question = self.question(data, constraints)
         return explain_task(question.state, question.strategy, result, task_id, question.left_out)
 
     def explain_node(
@@ -153,15 +153,22 @@ class ClusterPlacementSolver:
         InvalidDataError
             If the answer does not belong to the question, or there is no such node.
         """
-        question = self._question(data, constraints)
+        question = self.question(data, constraints)
         held = self._held(question.found, node_id)
         return explain_node(question.state, result, node_id, held, question.left_out)
 
-    def _question(self, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> _Question:
+    def question(self, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> PlacementQuestion:
+        """Return what is to be placed where. See `solve`.
+
+        Raises
+        ------
+        InvalidDataError
+            If the data or a constraint is wrong.
+        """
         with collection_paused():
             return self._ask(data, constraints)
 
-    def _ask(self, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> _Question:
+    def _ask(self, data: Mapping[str, Any], constraints: Mapping[str, Any]) -> PlacementQuestion:
         tasks, chosen = load_given(data, constraints)
         workload = self._selection.workload
         if workload is not None and tasks:
@@ -169,26 +176,26 @@ class ClusterPlacementSolver:
             raise InvalidDataError([Fault("data", message)])
         if workload is not None:
             given, unmodelled = workload_tasks(workload)
-            found = placement_problem(self._snapshot, self._selection, given)
+            found = placement_problem(self.snapshot, self._selection, given)
             found = dataclasses.replace(found, unmodelled=unmodelled)
             what = f"new pods of {workload.name}"
         elif tasks:
             written = [data["task"]] if data.get("task") is not None else data["tasks"]
             found = placement_problem(
-                self._snapshot, self._selection, given_tasks(tasks, written, self._selection.namespace)
+                self.snapshot, self._selection, given_tasks(tasks, written, self._selection.namespace)
             )
             what = "tasks"
         else:
-            found = placement_problem(self._snapshot, self._selection)
+            found = placement_problem(self.snapshot, self._selection)
             what = "pending pods"
         found = dataclasses.replace(found, problem=with_devices(found.problem, chosen.shared_devices))
         state = State(found.problem, Rulebook(found.problem))
         single = workload is None and len(tasks) == 1 and data.get("task") is not None
-        return _Question(found, state, chosen.strategy, single, what)
+        return PlacementQuestion(found, state, chosen.strategy, single, what)
 
     def _held(self, found: ClusterProblem, node_id: str) -> list[Held]:
         """Group the pods on a node by their owner."""
-        problem, snapshot = found.problem, self._snapshot
+        problem, snapshot = found.problem, self.snapshot
         rows: dict[str, tuple[int, Sequence[int]]] = {}
         for row, (number, node) in zip(found.fixed_rows, problem.fixed, strict=True):
             if problem.nodes[node].id != node_id:
@@ -201,7 +208,8 @@ class ClusterPlacementSolver:
             rows[name] = (count + 1, [a + b for a, b in zip(units, requests, strict=True)])
         return [Held(name, count, units) for name, (count, units) in sorted(rows.items())]
 
-    def _answer(self, question: _Question, placement: Placement) -> Answer:
+    def answer(self, question: PlacementQuestion, placement: Placement) -> Answer:
+        """Return the answer that a placement of the question's tasks is; for one given task too it is as for many."""
         found = question.found
         problem = found.problem
         left_out = question.left_out
@@ -239,7 +247,9 @@ def _single_nowhere(state: State, placement: Placement) -> Answer:
     return Answer(result, ALGORITHM, message, reason=Reason.UNPLACEABLE, score=0.0, summary=result)
 
 
-def _message(question: _Question, placement: Placement, placements: Sequence[Mapping[str, Any]], total: int) -> str:
+def _message(
+    question: PlacementQuestion, placement: Placement, placements: Sequence[Mapping[str, Any]], total: int
+) -> str:
     found = question.found
     there = found.cluster["nodes"]
     if not total:
