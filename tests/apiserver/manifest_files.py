@@ -17,15 +17,18 @@ def rendered(kubectl: Kubectl, directory: Path) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(kubectl("kustomize", str(directory)).stdout) if document]
 
 
-def namespaced_overlay(directory: Path, namespace: str) -> Path:
+def namespaced_overlay(directory: Path, namespace: str, *components: str) -> Path:
     """Write the overlay that a user writes to install the operator into a namespace of theirs."""
-    # Relative, as kustomize wants it.
-    source = os.path.relpath((MANIFESTS / "overlays" / "namespaced").resolve(), directory.resolve())
+
+    def relative(path: Path) -> str:  # as kustomize wants it
+        return os.path.relpath(path.resolve(), directory.resolve())
+
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": namespace,
-        "resources": [source],
+        "resources": [relative(MANIFESTS / "overlays" / "namespaced")],
+        "components": [relative(MANIFESTS / "components" / name) for name in components],
     }
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return directory
