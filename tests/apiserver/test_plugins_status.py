@@ -27,7 +27,8 @@ from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.events import EventRecorder
-from engine_ops.kube.model_store import ConfigMapModelStore, index_name, model_name
+from engine_ops.kube.model_names import index_name, model_name
+from engine_ops.kube.model_store import ConfigMapModelStore
 from engine_ops.kube.preflight import why_no_plugins
 from engine_ops.kube.status_writer import StatusWriter, Target, Written
 from engine_ops.plugins.instance import LastError

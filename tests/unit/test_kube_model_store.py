@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from engine_ops.api.fields import DNS_SUBDOMAIN
 from engine_ops.kube import model_store
 from engine_ops.kube.errors import ApiError, UnavailableError
-from engine_ops.kube.model_store import ConfigMapModelStore, index_name, label_value, model_name
+from engine_ops.kube.model_names import index_name, label_value, model_name
+from engine_ops.kube.model_store import ConfigMapModelStore
 from engine_ops.plugins.model_store import DirectoryModelStore, ModelRecord, ModelStoreError, SavedModels
 
 T = TypeVar("T")

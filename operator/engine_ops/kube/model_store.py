@@ -22,6 +22,7 @@ import msgspec
 from engine_ops.api.base import GROUP
 from engine_ops.kube.connection import METADATA_LIST, METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
+from engine_ops.kube.model_names import index_name, label_value, model_name
 from engine_ops.kube.paths import PLUGIN, collection_path, config_map_path
 from engine_ops.plugins.messages import MAX_STATE_BYTES
 from engine_ops.plugins.model_store import ModelStore, ModelStoreError, SavedModels
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 MAX_CONTENT_BYTES: Final = 700 * 1024
 """Of a compressed state: as base64 it is below the 1 MiB that a ConfigMap holds, with room for its metadata."""
-MAX_NAME: Final = 253
-MAX_LABEL: Final = 63
 PAGE_SIZE: Final = 50
 
 KEY: Final = "content"
@@ -330,39 +329,6 @@ class ConfigMapModelStore:
             return await self._connection.request(method, path, body=encoded, accept=accept, params=params)
         except (ApiError, UnavailableError, ConnectError) as error:
             raise ModelStoreError(f"{method} {path}: {error}") from error
-
-
-def index_name(plugin: str) -> str:
-    """Return the name of the ConfigMap that says which models a plugin has."""
-    return _fitting("engine-ops-plugin-", plugin, "")
-
-
-def model_name(plugin: str, digest: str) -> str:
-    """Return the name of the ConfigMap of one state of a plugin's model.
-
-    >>> model_name("durations", "sha256:0123456789abcdef")
-    'engine-ops-model-durations-0123456789ab'
-    """
-    short = digest.rpartition(":")[2][:12].lower()
-    if not re.fullmatch(r"[0-9a-f]{12}", short):  # no digest of ours, yet it needs a name
-        short = _hash(digest)[:12]
-    return _fitting("engine-ops-model-", plugin, f"-{short}")
-
-
-def label_value(plugin: str) -> str:
-    """Return a plugin's name as the value of a label."""
-    return plugin if len(plugin) <= MAX_LABEL else f"{plugin[: MAX_LABEL - 17].rstrip('-.')}-{_hash(plugin)[:16]}"
-
-
-def _fitting(prefix: str, plugin: str, suffix: str) -> str:
-    room = MAX_NAME - len(prefix) - len(suffix)
-    if len(plugin) > room:
-        plugin = f"{plugin[: room - 17].rstrip('-.')}-{_hash(plugin)[:16]}"
-    return f"{prefix}{plugin}{suffix}"
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fingerprint(content: bytes) -> bytes:
