@@ -24,10 +24,13 @@ PLENTY_BYTES = 2 * 2**30
 
 @contextlib.contextmanager
 def host_at(path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `engine-ops plugin-host` until the end of the block, and see that it ends well."""
-    arguments = [sys.executable, "-c", "from engine_ops.cli.main import main; main()", "plugin-host"]
+    """Run `engine-ops plugin-host`, without scikit-learn, until the end of the block, and see that it ends well."""
+    command = [sys.executable, "-c", "from engine_ops.cli.main import main; main()", "plugin-host"]
+    arguments = ["--preload", "json", "--socket", str(path)]
     process = subprocess.Popen(
-        [*arguments, "--socket", str(path)], env=os.environ | {"PYTHONPATH": str(HERE)}, stdin=subprocess.DEVNULL
+        [*arguments, "--preload", "json", "--socket", str(path)],
+        env=os.environ | {"PYTHONPATH": str(HERE)},
+        stdin=subprocess.DEVNULL,
     )
     try:
         yield process
@@ -43,7 +46,7 @@ def host_at(path: Path) -> Iterator[subprocess.Popen[bytes]]:
 async def client_of(path: Path | None) -> AsyncIterator[HostClient]:
     """Connect to the host at a path; None starts one as a subprocess."""
     if path is None:
-        client = HostClient.subprocess(patience_seconds=DEADLINE_SECONDS)
+        client = HostClient.subprocess(libraries=(), patience_seconds=DEADLINE_SECONDS)
     else:
         client = HostClient.at(path, patience_seconds=DEADLINE_SECONDS)
     await client.start()

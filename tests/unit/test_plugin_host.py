@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -93,11 +94,10 @@ def test_a_cancelled_call_kills_the_process(host: Path) -> None:
     run(main())
 
 
-@pytest.mark.parametrize(("name", "limit_bytes"), [("Allocates", 200 * MIB)])
-def test_one_that_uses_too_much_memory_is_killed(host: Path, name: str, limit_bytes: int) -> None:
+def test_one_that_uses_too_much_memory_is_killed(host: Path) -> None:
     async def main() -> None:
         async with client_of(host) as client:
-            process = await open_plugin(client, f"bad_plugins:{name}", memory_limit_bytes=limit_bytes)
+            process = await open_plugin(client, "bad_plugins:Allocates", memory_limit_bytes=200 * MIB)
             with pytest.raises(WorkerDiedError, match="MiB of memory") as death:
                 await process.call(PACK, timeout_seconds=DEADLINE_SECONDS)
             assert death.value.oom
@@ -128,7 +128,8 @@ def test_memory_that_processes_share_counts_once(host: Path) -> None:
             await do(process, "fork_with_what_is_held", 5)
             # The next plugin is killed for its memory, so that the watchdog has looked at both.
             other = await open_plugin(client, memory_limit_bytes=50 * MIB)
-            await do(other, "allocate", 200 * MIB)
+            with contextlib.suppress(WorkerDiedError):  # it may answer before it is looked at
+                await do(other, "allocate", 200 * MIB)
             assert "memory" in await other.ended
             assert not process.ended.done()
             assert await do(process, "nothing") is None

@@ -75,7 +75,7 @@ def test_the_environment_is_a_list_of_what_is_kept() -> None:
 def test_closing_leaves_no_process_descriptor_or_task(runner: Callable[[Coroutine[Any, Any, None]], None]) -> None:
     async def main() -> None:
         before = _descriptors()
-        client = HostClient.subprocess(patience_seconds=DEADLINE_SECONDS)
+        client = HostClient.subprocess(libraries=(), patience_seconds=DEADLINE_SECONDS)
         await client.start()
         process, other = await open_plugin(client), await open_plugin(client)
         told = await do(process, "tell")
@@ -227,7 +227,7 @@ def test_a_host_dies_with_the_operator() -> None:
         from engine_ops.plugins.host.client import HostClient
 
         async def main():
-            client = HostClient.subprocess()
+            client = HostClient.subprocess(libraries=())
             await client.start()
             process = await client.spawn("x", memory_limit_bytes=0)
             status = open(f"/proc/{process.pid}/stat").read()
@@ -316,3 +316,24 @@ def _descriptors() -> list[str]:
         with contextlib.suppress(FileNotFoundError):  # that of the listing itself
             found.append(str(path.readlink()))
     return sorted(target for target in found if target != "/dev/null")
+
+
+def test_what_cannot_be_loaded_in_advance_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "fails_on_import.py").write_text("raise RuntimeError('no such GPU')", encoding="ascii")
+    script = """
+        import logging, sys
+        from engine_ops.plugins.host.preload import preload
+        logging.basicConfig()
+        preload(["no_such_library", "fails_on_import", "colorsys"])
+        sys.exit("colorsys" not in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fails_on_import is not loaded in advance" in done.stderr
+    assert "no_such_library" not in done.stderr

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from engine_ops.plugins.host.dialing import Dial, SocketDial, SubprocessDial
 from engine_ops.plugins.host.errors import HostUnavailableError
+from engine_ops.plugins.host.preload import LIBRARIES
 from engine_ops.plugins.host.process import PluginProcess
 from engine_ops.workers import control
 from engine_ops.workers.control_link import ControlLink, Notice
@@ -60,7 +61,11 @@ class HostClient:
 
     @classmethod
     def subprocess(
-        cls, *, search_path: Sequence[str] | None = None, patience_seconds: float = _PATIENCE_SECONDS
+        cls,
+        *,
+        search_path: Sequence[str] | None = None,
+        libraries: Sequence[str] = LIBRARIES,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> Self:
         """Return a client that starts the host, as a subprocess with next to nothing of this process's environment.
 
@@ -70,13 +75,15 @@ class HostClient:
         ----------
         search_path
             The plugins' ``sys.path``; None for this process's.
+        libraries
+            What the host loads in advance, so that plugins need not, as far as it is installed.
         patience_seconds
             See the class.
         """
         paths = sys.path if search_path is None else search_path
         # Plugins work in another directory.
         absolute = tuple(str(Path(path).absolute()) if path else os.getcwd() for path in paths)  # noqa: PTH109
-        return cls(SubprocessDial(), search_path=absolute, patience_seconds=patience_seconds)
+        return cls(SubprocessDial(libraries), search_path=absolute, patience_seconds=patience_seconds)
 
     @classmethod
     def at(cls, path: Path, *, patience_seconds: float = _PATIENCE_SECONDS) -> Self:

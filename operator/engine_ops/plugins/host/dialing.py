@@ -9,10 +9,11 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from engine_ops.plugins.host.preload import LIBRARIES
 from engine_ops.workers.process import ONE_THREAD
 
 _END_SECONDS: Final = 5.0
@@ -66,9 +67,16 @@ class SocketDial:
 
 
 class SubprocessDial:
-    """Starts a plugin host, with next to nothing of the operator's environment."""
+    """Starts a plugin host, with next to nothing of the operator's environment.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    libraries
+        What it loads in advance; see `engine_ops.plugins.host.preload.preload`.
+    """
+
+    def __init__(self, libraries: Sequence[str] = LIBRARIES) -> None:
+        self._libraries = tuple(libraries)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,7 +95,7 @@ class SubprocessDial:
                 arguments = [sys.executable, "-P", "-m", "engine_ops.plugins.host"]
                 level = logging.getLogger("engine_ops").getEffectiveLevel()
                 self._process = subprocess.Popen(  # noqa: ASYNC220 -- it takes a millisecond, and see above
-                    [*arguments, str(theirs.fileno()), str(os.getpid()), str(level)],
+                    [*arguments, str(theirs.fileno()), str(os.getpid()), str(level), *self._libraries],
                     env=host_environment(os.environ),
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,

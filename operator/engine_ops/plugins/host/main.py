@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from engine_ops.plugins.host.listener import accept, listen, remove
+from engine_ops.plugins.host.preload import LIBRARIES, preload
 from engine_ops.workers.process import ONE_THREAD, adopt_orphans, die_with_parent, hide
 
 if TYPE_CHECKING:
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def serve_at(path: Path) -> NoReturn:
+def serve_at(path: Path, libraries: Sequence[str] = LIBRARIES) -> NoReturn:
     """Serve one operator after another on a Unix socket, until SIGTERM or Ctrl-C.
 
     Parameters
     ----------
     path
         Of the socket.
+    libraries
+        See `engine_ops.plugins.host.preload.preload`.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def serve_at(path: Path) -> NoReturn:
     own_pid = os.getpid()
     try:
         # Listening comes first: an operator that starts meanwhile waits for us.
-        forker = _load()
+        forker = _load(libraries)
         logger.info("plugins are served on %s", path)
         with listener:
             while True:
@@ -63,7 +67,7 @@ def serve_at(path: Path) -> NoReturn:
             remove(path)
 
 
-def serve_parent(sock: socket.socket, parent_pid: int) -> None:
+def serve_parent(sock: socket.socket, parent_pid: int, libraries: Sequence[str] = LIBRARIES) -> None:
     """Serve the process that started this one, until it closes the socket or ends.
 
     Parameters
@@ -72,12 +76,14 @@ def serve_parent(sock: socket.socket, parent_pid: int) -> None:
         The control socket.
     parent_pid
         Who started this process.
+    libraries
+        See `engine_ops.plugins.host.preload.preload`.
     """
     die_with_parent(parent_pid)
     _prepare()
     # Ctrl-C at a terminal reaches the whole group; the operator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _load()(sock).serve()
+    _load(libraries)(sock).serve()
 
 
 def _prepare() -> None:
@@ -95,12 +101,11 @@ def _prepare() -> None:
         sys.stdout.reconfigure(line_buffering=True)
 
 
-def _load() -> type[PluginForker]:
+def _load(libraries: Sequence[str]) -> type[PluginForker]:
     # Imported here: numpy reads the environment that was prepared when it is loaded.
-    from engine_ops.plugins.host.preload import preload
     from engine_ops.plugins.host.server import PluginForker
 
-    preload()
+    preload(libraries)
     return PluginForker
 
 

@@ -6,6 +6,8 @@ import gc
 import importlib
 import importlib.util
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,25 +16,37 @@ logger = logging.getLogger(__name__)
 OWN: Final = ("engine_ops.plugins.session", "engine_ops.plugins.host.child", "engine_ops.ml")
 """Without these there are no plugins."""
 
-OPTIONAL: Final = (
+USUAL: Final = (
     "numpy",
     "numpy.random",
     "pydantic",
     "engine_ops.ml.data_point",
     "engine_ops.ml.dataset",
-    "engine_ops.ml.models",
     "engine_ops.ml.examples",
     "engine_ops.history.view",
+)
+"""What nearly every plugin uses."""
+
+LIBRARIES: Final = (
+    "engine_ops.ml.models",
     "sklearn.ensemble",
     "sklearn.linear_model",
     "sklearn.pipeline",
     "sklearn.preprocessing",
 )
-"""What most plugins use, as far as it is installed."""
+"""What many plugins use, where it is installed; seconds to load."""
+
+_FORK_SAFE: Final = {"jemalloc_bg_thd"}
+"""Comes with pyarrow, which comes with pandas, which scikit-learn loads; jemalloc sees to itself at a fork."""
 
 
-def preload() -> None:
+def preload(libraries: Sequence[str] = LIBRARIES) -> None:
     """Load it all, and take it out of the garbage collector's sight: its pages stay shared with all plugins.
+
+    Parameters
+    ----------
+    libraries
+        Modules that start no threads. One that is not installed, or cannot be loaded, is left out.
 
     Raises
     ------
@@ -41,15 +55,20 @@ def preload() -> None:
     """
     for name in OWN:
         importlib.import_module(name)
-    for name in OPTIONAL:
+    for name in (*USUAL, *libraries):
         _try_to_load(name)
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads > 1:
-        logger.warning(
-            "%d threads run in the plugin host; a lock that one holds when a plugin is forked stays", threads
-        )
+    others = _other_threads()
+    if others:
+        logger.warning("threads run in the plugin host, and plugins may hang: %s", ", ".join(others))
     gc.collect()
     gc.freeze()
+
+
+def _other_threads() -> list[str]:
+    """Return the names of threads that a fork may harm: the locks that one of them holds stay locked for ever."""
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != str(os.getpid())]
+    return sorted(name for name in names if name not in _FORK_SAFE)
 
 
 def _try_to_load(name: str) -> None:
