@@ -84,6 +84,7 @@ def run(*, keep: bool) -> int:
             wait_for_outcomes(cluster)
             shell.run("kubectl engine-ops history stats")
             shell.run("kubectl engine-ops history show")
+            show_plugins(shell)
             kept = keep
         say(f"done in {time.monotonic() - began:.0f} s")
         if keep:
@@ -93,6 +94,36 @@ def run(*, keep: bool) -> int:
         if not kept:
             cluster.stop()
     return 0
+
+
+def show_plugins(shell: Shell) -> None:
+    """Switch plugins on and off while requests come in."""
+    ask = "kubectl patch optreq worker-replicas-tonight --type merge -p"
+    wait = "kubectl wait optreq worker-replicas-tonight --timeout=30s"
+    say("plugins: switched on by a patch while the operator runs, asked first, and switched off again")
+    shell.run("kubectl apply -f examples/demo-plugins.yaml")
+    shell.run("""kubectl patch optplug run-times --type merge -p '{"spec":{"enabled":true}}'""")
+    shell.run("kubectl wait optplug run-times --for=condition=Trained --timeout=60s")
+    shell.run(f"""{ask} '{{"spec":{{"data":{{"queueDepth":2000}}}}}}'""")
+    shell.run(f"{wait} --for=jsonpath={{.status.solvedBy.plugin}}=run-times", quiet=True)
+    shell.run("kubectl get optreq worker-replicas-tonight")
+    shell.run("""kubectl patch optplug run-times --type merge -p '{"spec":{"enabled":false}}'""")
+    shell.run(f"""{ask} '{{"spec":{{"data":{{"queueDepth":2100}}}}}}'""")
+    shell.run(f"{wait} --for=jsonpath={{.status.solvedBy.algorithm}}=simple-predictor", quiet=True)
+    shell.run("kubectl get optreq worker-replicas-tonight")
+    say("a plugin that gives advice, and one that crashes each time: requests go on being answered")
+    shell.run("""kubectl patch optplug idle-first crashes --type merge -p '{"spec":{"enabled":true}}'""")
+    running = "--for=jsonpath={.status.conditions[0].reason}=Running"
+    shell.run(f"kubectl wait optplug idle-first crashes {running} --timeout=60s")
+    shell.run("kubectl apply -f examples/demo-plugin-requests.yaml")
+    shell.run("kubectl wait optreq -l demo=plugins --for=condition=Ready --timeout=30s", quiet=True)
+    why = "NAME:.metadata.name,SOLVEDBY:.status.solvedBy.name,WHY:.status.solvedBy.fallbackReason"
+    shell.run(f"kubectl get optreq -l demo=plugins -o custom-columns={why}")
+    shell.run("""kubectl patch optreq invoice-run --type merge -p '{"spec":{"searchSeconds":0}}'""")
+    advised = "--for=jsonpath={.status.solvedBy.plugin}=idle-first"
+    shell.run(f"kubectl wait optreq invoice-run {advised} --timeout=30s", quiet=True)
+    shell.run("kubectl get optreq invoice-run")
+    shell.run("kubectl get optplug")
 
 
 class Shell:
@@ -133,9 +164,11 @@ def operator(cluster: DevCluster, *, keep: bool) -> Iterator[None]:
     log = cluster.directory / "operator.log"
     who_may_see = "--cluster-data-namespaces=kubernetes.io/metadata.name=default"
     command = [str(ENGINE_OPS), "run", "--kubeconfig", str(kubeconfig), "--probes", "none", who_may_see]
-    print(f"\n$ engine-ops run {who_may_see} &", flush=True)
+    plugins = str(ROOT / "examples")  # where demo_plugins is; in a cluster they come with the image
+    print(f"\n$ PYTHONPATH=examples engine-ops run {who_may_see} &", flush=True)
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        environment = {**os.environ, "PYTHONPATH": plugins}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
     (cluster.directory / "operator.pid").write_text(str(process.pid))
     finished = False
     try:

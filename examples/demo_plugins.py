@@ -19,6 +19,7 @@ class IdleFirst(BaseOptimizationPlugin):
         self, request: OptimizationRequest, historical_data: Sequence[WorkloadDataPoint] | None = None
     ) -> OptimizationResult:
         """Score nodes by what is free."""
+        del historical_data
         nodes = request.data.get("nodes", [])
         if not all("cpuLoad" in node for node in nodes):
             return self.refuse(request, "a node does not say its cpuLoad")
@@ -34,5 +35,6 @@ class Crashes(BaseOptimizationPlugin):
         self, request: OptimizationRequest, historical_data: Sequence[WorkloadDataPoint] | None = None
     ) -> OptimizationResult:
         """End the process."""
+        del historical_data
         ctypes.string_at(0)
         return self.refuse(request, "never said")
