@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -135,6 +136,8 @@ class World:
     fallback: Scripted | None = None
     late: int = 8
     turns: int = 1
+    others: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """How plugins are that are not selected."""
 
     def __post_init__(self) -> None:
         self.pool = Pool()
@@ -175,6 +178,12 @@ class Selected:
 
     def fallback(self) -> Scripted | None:
         return self._world.fallback
+
+    def names(self) -> Sequence[str]:
+        return list(self._world.others)
+
+    def snapshot(self, name: str) -> Any:
+        return self._world.others[name]
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -531,6 +540,23 @@ def test_without_any_plugin_such_data_is_at_fault_as_ever() -> None:
     run(test)
 
 
+def test_while_a_plugin_starts_such_data_is_waited_with() -> None:
+    async def test() -> None:
+        others = {
+            "off": types.SimpleNamespace(state=Reason.DISABLED, message="spec.enabled is false"),
+            "soon": types.SimpleNamespace(state=Reason.STARTING, message="it is being loaded"),
+        }
+        world = World([], others=others)
+        assert failed(await world.ask({"workload_size": 200})) == ("NoPlugin", "soon: it is being loaded")
+        assert set(by(await world.ask())) == {"name", "algorithm", "version"}
+        del others["soon"]
+        outcome = await world.ask({"workload_size": 200})
+        assert isinstance(outcome, Failed)
+        assert outcome.reason == Reason.INVALID_DATA
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("reply", "reason", "message"),
     [
@@ -572,7 +598,8 @@ def test_ml_driven_waits_for_history_or_a_plugin() -> None:
         )
         starting = Scripted("builtin", no("it is being started", waiting=Reason.STARTING))
         outcome = await World([], fallback=starting).ask({"x": 1}, type="ml-driven")
-        assert failed(outcome) == ("NoPlugin", "simple-predictor: it is being started")
+        message = "no enabled plugin can handle type ml-driven; simple-predictor: it is being started"
+        assert failed(outcome) == ("NoPlugin", message)
         outcome = await World([]).ask({"x": 1}, type="ml-driven")
         assert failed(outcome) == ("NoPlugin", "no enabled plugin can handle type ml-driven")
 

@@ -84,12 +84,12 @@ class Asking:
             return Failed(Reason.NO_PLUGIN, message, waiting=True)
         if posed.spec.type is RequestType.ML_DRIVEN:
             return await self._predict(posed, plugins)
+        if not task.cluster and needs_prediction(task.type, task.data):
+            return await self._predict(posed, plugins)
         if not plugins:
             return await self._solve(posed, task)
         if task.cluster:
             return await self._look_at_cluster(posed, plugins)
-        if needs_prediction(task.type, task.data):
-            return await self._predict(posed, plugins)
         return await Comparison(posed, self._solve, self._late).run(plugins)
 
     async def _solve(self, posed: Posed, task: SolveTask, timeout_seconds: float | None = None) -> Answered | Failed:
@@ -132,6 +132,8 @@ class Asking:
             noes.append(f"{plugin.name}: {outcome.message}")
         if posed.spec.type is RequestType.ML_DRIVEN and posed.spec.plugin is None:
             return await self._predict_from_history(posed, noes)
+        if not plugins and posed.spec.plugin is None:
+            noes = self._starting()
         return await self._no_plugin(posed, noes, short_of_data=short_of_data)
 
     async def _predict_from_history(self, posed: Posed, noes: list[str]) -> Answered | Failed:
@@ -142,11 +144,21 @@ class Asking:
         heard = await self._wait_for(posed, fallback, _Time(_HISTORY_SECONDS))
         if isinstance(heard, Unheard):
             reason = Reason.NOT_ENOUGH_DATA if heard.short_of_data else Reason.NO_PLUGIN
-            return Failed(reason, "; ".join([*noes, f"{SIMPLE_PREDICTOR}: {heard.why}"]), waiting=True)
+            asked = noes or [f"no enabled plugin can handle type {posed.task.type}"]
+            return Failed(reason, "; ".join([*asked, f"{SIMPLE_PREDICTOR}: {heard.why}"]), waiting=True)
         outcome = await self._solve(posed, heard.reply_to(posed.task, SIMPLE_PREDICTOR))
         if isinstance(outcome, Answered):
             return with_reasons(dataclasses.replace(outcome, share=heard.share(None)), noes)
         return outcome
+
+    def _starting(self) -> list[str]:
+        """Name the plugins that may be able to answer soon: such a request is not at fault yet."""
+        snapshots = ((name, self._plugins.snapshot(name)) for name in self._plugins.names())
+        return [
+            f"{name}: {snapshot.message}"
+            for name, snapshot in snapshots
+            if snapshot is not None and snapshot.state in (Reason.STARTING, Reason.PLUGIN_UNAVAILABLE)
+        ]
 
     async def _no_plugin(self, posed: Posed, noes: Sequence[str], *, short_of_data: bool = False) -> Answered | Failed:
         if noes:

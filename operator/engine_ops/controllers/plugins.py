@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from engine_ops.api.reasons import Reason
@@ -82,8 +82,26 @@ class Plugin(Protocol):
         """Take note of what became of a reply: served or not, and why; ``unusable`` if it was at fault."""
 
 
+class Snapshot(Protocol):
+    """How a plugin is."""
+
+    @property
+    def state(self) -> Reason:
+        """The reason of its condition Ready."""
+
+    @property
+    def message(self) -> str:
+        """One sentence on it."""
+
+
 class Plugins(Protocol):
     """The plugins that there are."""
+
+    def names(self) -> Iterable[str]:
+        """Return the names of all, disabled ones too."""
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """Return how a plugin is; None where there is none of that name."""
 
     def select(self, request_type: str, pinned: str | None) -> Sequence[Plugin]:
         """Return those that a request of a type goes to, the first of them first; only the pinned one if there is."""
@@ -94,6 +112,15 @@ class Plugins(Protocol):
 
 class NoPlugins:
     """There are none."""
+
+    def names(self) -> Iterable[str]:
+        """Return nothing."""
+        return ()
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """Return None."""
+        del name
+        return None
 
     def select(self, request_type: str, pinned: str | None) -> Sequence[Plugin]:
         """Return nothing."""
