@@ -445,6 +445,35 @@ def test_a_request_that_is_too_large_is_not_sent() -> None:
     run(main())
 
 
+def test_an_instance_that_is_closing_leaves_the_settings_of_the_next_one_alone() -> None:
+    async def main() -> None:
+        service = Scripted()
+        answer = asyncio.Event()
+
+        async def late(_asked: dict[str, Any]) -> bytes:
+            await answer.wait()
+            return response(200, {**REPLY, "instance": "of the next one"})
+
+        service.script["/optimize"] = late
+        service.script["/validate"] = response(200, {**INFO, "instance": "its own"})
+        async with service.listening() as port:
+            instance = instance_at(port, health_seconds=0.02)
+            await instance.start()
+            asking = asyncio.create_task(instance.ask(ask()))
+            await until(lambda: "/optimize" in service.paths(), "it is being asked")
+            closing = asyncio.create_task(instance.close())
+            await asyncio.sleep(0)  # it begins
+            service.script["/healthz"] = response(200, {"ok": True, "instance": "of the next one"})
+            looks = service.paths().count("/healthz")
+            await until(lambda: service.paths().count("/healthz") > looks, "it is looked at")
+            answer.set()
+            assert (await asking).kind == "unavailable"
+            await closing
+            assert service.paths().count("/validate") == 1
+
+    run(main())
+
+
 def test_closing_ends_everything() -> None:
     async def main() -> None:
         service = Scripted()

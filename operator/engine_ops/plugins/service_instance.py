@@ -277,6 +277,9 @@ class ServiceInstance(GuardedInstance):
 
     async def _open_it(self) -> Opened:
         """Give the service everything that it needs."""
+        if self._closing is not None:
+            # Its settings may be those of another instance by now, which takes over.
+            raise PluginUnavailableError(closing().reason)
         try:
             info = await self._settled(await self._info())
             self._sender.forget()
@@ -395,6 +398,8 @@ class ServiceInstance(GuardedInstance):
                 if self._is_stale:
                     await self._open_if_stale()
             except (PluginBrokenError, PluginUnavailableError) as error:
+                if self._closing is not None:
+                    return
                 self._go(error.message)
             except Exception:
                 logger.exception("plugin %s: looking at its service failed", self._name)
