@@ -120,6 +120,17 @@ def test_the_time_of_a_condition_moves_when_its_status_flips_and_only_then() -> 
     assert since(status(snapshot(Reason.STARTING), first)) == "2026-01-02T04:04:05Z"
 
 
+def test_a_plugin_that_starts_again_is_trained_all_the_while() -> None:
+    first = status_of(snapshot(trained=(Reason.TRAINED, "on 12"), is_trained=True), {}, 1, THEN)
+    (trained,) = (entry for entry in first["conditions"] if entry["type"] == "Trained")
+    starting = status(snapshot(Reason.STARTING), first)
+    assert starting["conditions"][-1] == trained
+    again = status(snapshot(trained=(Reason.TRAINED, "on 12"), is_trained=True), starting)
+    assert again["conditions"][-1]["lastTransitionTime"] == trained["lastTransitionTime"]
+    assert "Trained" not in conditions(status(snapshot(Reason.INVALID_CONFIG), first))
+    assert "Trained" not in conditions(status(snapshot(Reason.STARTING)))
+
+
 def test_every_number_has_its_place() -> None:
     found = status(
         snapshot(

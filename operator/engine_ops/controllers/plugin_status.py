@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine_ops.api.conditions import READY, RECONCILING, STALLED, Wanted, conditions_of, cut, timestamp
+from engine_ops.api.conditions import READY, RECONCILING, STALLED, Wanted, conditions_of, cut, find, timestamp
 from engine_ops.api.faults import Fault, InvalidDataError
 from engine_ops.api.reasons import Reason
 from engine_ops.plugins.snapshot import ModelInfo, PluginSnapshot
@@ -36,6 +36,7 @@ MAX_LOSS: Final = 2.0**53
 
 _READY_REASONS: Final = frozenset({Reason.RUNNING, Reason.DISABLED})
 _STALLED_REASONS: Final = frozenset({Reason.INVALID_SPEC, Reason.INVALID_CONFIG})
+_MODEL_UNSEEN: Final = frozenset({Reason.DISABLED, Reason.STARTING, Reason.PLUGIN_UNAVAILABLE})
 _SELDOM: Final = ("observedGeneration", "version", "description", "types", "configSchema", "model")
 """Fields that change seldom and are told at once, as the conditions are."""
 
@@ -54,9 +55,13 @@ def status_of(snapshot: PluginSnapshot, previous: Mapping[str, Any], generation:
     now
         UTC.
     """
+    conditions = conditions_of(_conditions(snapshot), previous, max(0, generation), now)
+    trained = find(previous, TRAINED)
+    if snapshot.trained is None and trained is not None and snapshot.state in _MODEL_UNSEEN:
+        conditions.append(dict(trained))  # the model is kept, and nothing else is known of it now
     status: Status = {
         "observedGeneration": generation,
-        "conditions": conditions_of(_conditions(snapshot), previous, max(0, generation), now),
+        "conditions": conditions,
         "version": cut(snapshot.version, MAX_WORD) or None,
         "description": cut(snapshot.description, MAX_TEXT) or None,
         "types": [cut(type_, MAX_WORD) for type_ in snapshot.types[:MAX_TYPES]] or None,
