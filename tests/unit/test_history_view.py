@@ -110,14 +110,14 @@ def test_an_empty_view() -> None:
 def test_nothing_is_decoded_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World().record(5, write=True).record(5, seal=True).record(5)
     world.view, world.cursor = HistoryView(), Cursor()
-    for name in ("decode_chunk", "unsqueezed", "unpack"):
+    for name in ("decode_chunk", "unsqueezed", "unpacked_point"):
         monkeypatch.setattr(parts, name, None)
     world.update()
     assert len(world.view) == 15
     monkeypatch.undo()
     calls: list[int] = []
-    unpack = parts.unpack
-    monkeypatch.setattr(parts, "unpack", lambda packed: calls.append(1) or unpack(packed))
+    unpacked = parts.unpacked_point
+    monkeypatch.setattr(parts, "unpacked_point", lambda *facts: calls.append(1) or unpacked(*facts))
     assert world.view[-1] == point(14)
     assert len(calls) == 1
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from engine_ops.history.block import point_of, unsqueezed
-from engine_ops.history.chunk import Content, Frame, decode_chunk, unpack
+from engine_ops.history.block import point_of, unpacked_point, unsqueezed
+from engine_ops.history.chunk import Frame, decode_chunk
 from engine_ops.history.runs import Run
 from engine_ops.ml.data_point import WorkloadDataPoint
 
@@ -96,20 +96,19 @@ class Part:
         timestamps = self._timestamps[rows.start : rows.stop].tolist()
         durations = self._durations[rows.start : rows.stop].tolist()
         successes = self._successes[rows.start : rows.stop].astype(np.bool_).tolist()
-        kinds = self._kinds[rows.start : rows.stop]
-        parts = zip(timestamps, kinds, durations, successes, self._contents(rows), strict=True)
-        return [point_of(*part) for part in parts]
-
-    def _contents(self, rows: range) -> list[Content]:
-        if self._packed:
-            return [unpack(self._packed[row]) for row in rows]
+        facts = zip(timestamps, self._kinds[rows.start : rows.stop], durations, successes, strict=True)
         if self._body.chunk:
             frame = Frame(self._timestamps, self._durations, self._namespaces)
-            return decode_chunk(self._body.chunk, frame)[rows.start : rows.stop]
+            contents = decode_chunk(self._body.chunk, frame)[rows.start : rows.stop]
+            return [point_of(*each, content) for each, content in zip(facts, contents, strict=True)]
+        packed = (self._packed or self._unsqueezed())[rows.start : rows.stop]
+        return [unpacked_point(*each, body) for each, body in zip(facts, packed, strict=True)]
+
+    def _unsqueezed(self) -> list[bytes]:
         packed = unsqueezed(self._body.squeezed)
         if len(packed) != len(self._successes):
             raise ValueError(f"{len(packed)} points are {len(self._successes)}")
-        return [unpack(packed[row]) for row in rows]
+        return packed
 
 
 def _column(name: str, content: bytes, kind: str, count: int) -> npt.NDArray[Any]:

@@ -185,16 +185,17 @@ class Group(Ranked):
                     self._series[name].add_value(rank, value)
         return super().add(rank)
 
-    def remove(self, rank: Rank) -> int:
-        """Remove the outcomes of one point."""
+    def drop(self, rank: Rank) -> int:
+        """Remove the outcomes of one point, and return how many points are left."""
         if self._series is not None:
             for name, _ in rank[2]:
                 if name in self._series:
                     self._series[name].remove_value(rank)
-        index = super().remove(rank)
-        if len(self) <= _FEW:
+        self.remove(rank)
+        left = len(self._ranks) - self._start
+        if left <= _FEW:
             self._series = None
-        return index
+        return left
 
     def at(self, instant: float, outcome: str) -> Lag:
         """Return what was known of an outcome before ``instant``."""

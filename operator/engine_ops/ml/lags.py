@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.keys import known_at, outcome_of
@@ -25,14 +25,10 @@ SCOPES: Final = {
 """What a request is compared by."""
 
 
-class _Entry(NamedTuple):
-    """One point, and where its outcomes are."""
+# One point, and where its outcomes are.
+_Entry = tuple[Rank, tuple[Group, ...]]
 
-    rank: Rank
-    groups: tuple[Group, ...]
-
-
-_NO_ENTRY: Final = _Entry((0.0, 0, ()), ())
+_NO_ENTRY: Final[_Entry] = ((0.0, 0, ()), ())
 _NO_KEY: Final = NOTHING._replace(number=math.nan)
 
 
@@ -66,7 +62,7 @@ class Lags:
         added = list(map(self._entry, points))
         self._entries += added
         # In order each one comes at the end of its series.
-        for rank, groups in sorted((entry for entry in added if entry.groups), key=itemgetter(0)):
+        for rank, groups in sorted((entry for entry in added if entry[1]), key=itemgetter(0)):
             for group in groups:
                 group.add(rank)
 
@@ -75,9 +71,7 @@ class Lags:
         for _ in range(min(count, len(self._entries))):
             rank, groups = self._entries.popleft()
             for group in groups:
-                if len(group) > 1:
-                    group.remove(rank)
-                else:
+                if not group.drop(rank):
                     del self._groups[group.key]
 
     def _entry(self, point: WorkloadDataPoint) -> _Entry:
@@ -94,7 +88,7 @@ class Lags:
             outcomes += sorted((usage_of(name), amount) for name, amount in usage.items())
         # Not converted: as a float, a timestamp beyond 2**53 could lie before itself.
         rank = (max(known_at(point), point.timestamp), point.timestamp, tuple(outcomes))
-        return _Entry(rank, tuple(map(self._group, own)))
+        return rank, tuple(map(self._group, own))
 
     def _group(self, key: Key) -> Group:
         group = self._groups.get(key)

@@ -27,8 +27,8 @@ _FORMAT: Final = 1
 # When it was known, which point it is of (they are numbered as they come), and the value.
 _Known = tuple[float, int, float]
 
-# Whose outcomes: ("workload" or "type", its name, hour of the season or -1 for all hours, scored key).
-_Series = tuple[str, str, int, str]
+# Whose outcomes: ("workload" or "type", its name, hour of the season or -1 for all hours).
+_Place = tuple[str, str, int]
 
 
 class SeasonalNaiveModel(RememberingModel):
@@ -55,8 +55,8 @@ class SeasonalNaiveModel(RememberingModel):
     def __init__(self, model_id: str = "seasonal-naive", *, season_ms: int | None = DAY_MS) -> None:
         super().__init__(model_id)
         self.season_ms = _season(season_ms)
-        # The newest of each series, the oldest of them first; series in the order in which they were added to last.
-        self._recent: dict[_Series, list[_Known]] = {}
+        # The newest of each scored key, the oldest of them first; places in the order of their last addition.
+        self._recent: dict[_Place, dict[str, list[_Known]]] = {}
         self._scored: set[str] = set()
         self._number = 0
         self._oldest = 0
@@ -104,8 +104,9 @@ class SeasonalNaiveModel(RememberingModel):
 
     def save(self) -> dict[str, Any]:
         """Return the newest outcomes, as JSON values."""
-        kept = ((series, self._values(series)) for series in sorted(self._recent))
-        recent = [[*series, values] for series, values in kept if values]
+        series = sorted((place, key) for place, recent in self._recent.items() for key in recent)
+        kept = (([*place, key], self._values(place, key)) for place, key in series)
+        recent = [[*name, values] for name, values in kept if values]
         return {
             "format": _FORMAT,
             "seasonMs": self.season_ms,
@@ -131,7 +132,10 @@ class SeasonalNaiveModel(RememberingModel):
         self.season_ms = _season(state.get("seasonMs"))
         self._start_anew()
         # Whatever comes later is newer.
-        self._recent = {name: [(-math.inf, 0, value) for value in values] for name, values in series.items()}
+        self._recent = {}
+        for (scope, name, hour, key), values in series.items():
+            by_key = self._recent.setdefault((scope, name, hour), {})
+            by_key[key] = [(-math.inf, 0, value) for value in values]
         self._scored = {key for *_, key in series}
         self._number = self._oldest = 0
         self.training_metadata = dict(metadata)
@@ -144,16 +148,15 @@ class SeasonalNaiveModel(RememberingModel):
         if not values:
             return
         known = known_at(point)
-        for scope, name, hour in self._names(Request.of_point(point)):
+        for place in self._names(Request.of_point(point)):
+            self._recent[place] = by_key = self._recent.pop(place, {})
             for key, value in values.items():
-                series = scope, name, hour, key
-                recent = self._recent.pop(series, None)
-                if recent is None:
-                    recent = []
-                elif recent[0][1] < self._oldest:
-                    recent = [each for each in recent if each[1] >= self._oldest]
+                recent = by_key.setdefault(key, [])
+                if recent and recent[0][1] < self._oldest:
+                    recent[:] = [each for each in recent if each[1] >= self._oldest]
                 insort(recent, (known, self._number, value))
-                self._recent[series] = recent[-BASELINE_WINDOW:]
+                if len(recent) > BASELINE_WINDOW:
+                    del recent[0]
         self._scored.update(values)
 
     def _digest(self, points: Iterable[WorkloadDataPoint]) -> None:
@@ -169,16 +172,17 @@ class SeasonalNaiveModel(RememberingModel):
         self._oldest += gone
         # Those that nothing was added to for long stand first.
         while self._recent:
-            series = next(iter(self._recent))
-            if self._values(series):
+            place = next(iter(self._recent))
+            if any(self._values(place, key) for key in self._recent[place]):
                 break
-            del self._recent[series]
+            del self._recent[place]
         return True
 
-    def _values(self, series: _Series) -> list[float]:
-        return [value for _, number, value in self._recent.get(series, ()) if number >= self._oldest]
+    def _values(self, place: _Place, key: str) -> list[float]:
+        recent = self._recent.get(place, {}).get(key, ())
+        return [value for _, number, value in recent if number >= self._oldest]
 
-    def _names(self, request: Request) -> Iterator[tuple[str, str, int]]:
+    def _names(self, request: Request) -> Iterator[_Place]:
         # The best first.
         scopes = [("type", request.type)]
         if request.workload is not None:
@@ -188,10 +192,10 @@ class SeasonalNaiveModel(RememberingModel):
                 yield scope, name, int(request.timestamp % self.season_ms // HOUR_MS)
             yield scope, name, -1
 
-    def _value(self, levels: Sequence[tuple[str, str, int]], key: str) -> float | None:
-        for scope, name, hour in levels:
-            values = self._values((scope, name, hour, key))
-            if len(values) >= (1 if hour < 0 else _LEAST_IN_SEASON):
+    def _value(self, places: Sequence[_Place], key: str) -> float | None:
+        for place in places:
+            values = self._values(place, key)
+            if len(values) >= (1 if place[2] < 0 else _LEAST_IN_SEASON):
                 return math.fsum(values) / len(values) if key == SUCCESS else median(values)
         return None
 
@@ -212,7 +216,7 @@ def _season(season_ms: Any) -> int | None:
     return season_ms
 
 
-def _series(place: str, entry: Any) -> tuple[_Series, list[float]]:
+def _series(place: str, entry: Any) -> tuple[tuple[str, str, int, str], list[float]]:
     if not isinstance(entry, list) or len(entry) != 5:
         raise ValueError(f"{place}: must be a list of five")
     scope, name, hour, key, values = entry
