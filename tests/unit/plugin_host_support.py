@@ -28,9 +28,7 @@ def host_at(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", "from engine_ops.cli.main import main; main()", "plugin-host"]
     arguments = ["--preload", "json", "--socket", str(path)]
     process = subprocess.Popen(
-        [*arguments, "--preload", "json", "--socket", str(path)],
-        env=os.environ | {"PYTHONPATH": str(HERE)},
-        stdin=subprocess.DEVNULL,
+        [*command, *arguments], env=os.environ | {"PYTHONPATH": str(HERE)}, stdin=subprocess.DEVNULL
     )
     try:
         yield process

@@ -127,4 +127,4 @@ def host_environment(environment: Mapping[str, str]) -> dict[str, str]:
         The operator's. Its credentials, proxies and settings are no plugin's business; nor is the user's home.
     """
     kept = {name: value for name, value in environment.items() if name in KEPT_ENVIRONMENT or name.startswith("LC_")}
-    return kept | {"HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"} | ONE_THREAD
+    return kept | {"HOME": "/nonexistent"} | ONE_THREAD

@@ -13,16 +13,17 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-OWN: Final = ("engine_ops.plugins.session", "engine_ops.plugins.host.child", "engine_ops.ml")
+OWN: Final = ("engine_ops.plugins.session", "engine_ops.plugins.host.child")
 """Without these there are no plugins."""
 
 USUAL: Final = (
     "numpy",
     "numpy.random",
     "pydantic",
-    "engine_ops.ml.data_point",
-    "engine_ops.ml.dataset",
+    "pydantic.json_schema",
+    "engine_ops.ml",
     "engine_ops.ml.examples",
+    "engine_ops.plugins",
     "engine_ops.history.view",
 )
 """What nearly every plugin uses."""
@@ -73,7 +74,11 @@ def _other_threads() -> list[str]:
 
 def _try_to_load(name: str) -> None:
     try:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
-            importlib.import_module(name)
+        if importlib.util.find_spec(name.partition(".")[0]) is None:
+            return
+        module = importlib.import_module(name)
+        if name.startswith("engine_ops."):
+            for public in getattr(module, "__all__", ()):
+                getattr(module, public)  # they are loaded on first use
     except Exception:  # whatever a library does when it is imported; its plugins will say so
         logger.exception("%s is not loaded in advance", name)
