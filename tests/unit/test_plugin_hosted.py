@@ -67,11 +67,11 @@ async def test_new_settings_take_over_when_they_are_ready_and_the_old_ones_finis
         await settled()
         on.world.hold_starts = asyncio.Event()
         await on.apply(config={"scale": 2})
-        assert on.snapshot.state is Reason.STARTING
+        assert (on.snapshot.state, on.snapshot.changing) == (Reason.RUNNING, True)
         assert on.manager.select("resource", None) == [on.plugin], "the old settings serve until the new are ready"
         on.world.hold_starts.set()
         await settled()
-        assert on.snapshot.state is Reason.RUNNING
+        assert (on.snapshot.state, on.snapshot.changing) == (Reason.RUNNING, False)
         assert old.closed
         assert not in_flight.done()
         on.world.hold_asks.set()
@@ -118,6 +118,7 @@ async def test_settings_that_are_rejected_take_it_out_of_selection_until_they_ch
         await on.apply(config={"scale": 1})
         await on.apply(config={"scale": "x"})
         assert on.snapshot.state is Reason.INVALID_CONFIG
+        assert on.snapshot.changing
         assert on.snapshot.faults == (("config.scale", "must be a number"),)
         assert on.manager.select("resource", None) == []
         assert on.world.alive == []

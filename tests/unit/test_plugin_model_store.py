@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hosted_world import on_a_loop
+from hosted_world import on_a_loop, stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_instances import Clock, World, digest_of, spec_of
@@ -243,6 +243,10 @@ class FailingStore(MemoryModelStore):
         await self._fail()
         await super().save(plugin, models)
 
+    async def forget(self, plugin: str) -> None:
+        await self._fail()
+        await super().forget(plugin)
+
     async def _fail(self) -> None:
         self.calls += 1
         if self.failing:
@@ -286,3 +290,16 @@ async def test_skill_is_saved_at_most_once_a_minute_and_at_the_end() -> None:
     assert store.calls == 2
     await keeper.save(lambda: saved("three"), at_last=True)
     assert store.calls == 2, "there was nothing new"
+
+
+@on_a_loop
+async def test_models_that_cannot_be_removed_are_told_once_the_plugin_has_ended() -> None:
+    store = FailingStore()
+    store.failing = False
+    async with stage(store=store) as on:
+        await on.apply()
+        store.failing = True
+        with pytest.raises(ModelStoreError, match="quota"):
+            await on.manager.remove("a")
+        assert on.world.alive == []
+        assert on.manager.names() == []

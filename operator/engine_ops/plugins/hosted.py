@@ -244,6 +244,11 @@ class HostedPlugin:
         ----------
         forget
             Whether to remove the models from the store instead.
+
+        Raises
+        ------
+        ModelStoreError
+            If they are to be removed, and cannot be. All else has ended.
         """
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close(forget))

@@ -33,6 +33,7 @@ def snapshot_of(state: PluginState) -> PluginSnapshot:
         enabled=state.spec.enabled,
         state=reason,
         message=message,
+        changing=state.edition != state.wanted,
         faults=state.problem.faults if state.problem is not None else (),
         trained=trained,
         is_trained=trained is not None and trained[0] in (Reason.TRAINED, Reason.SHADOW),
@@ -55,12 +56,13 @@ def _reason(state: PluginState, instance: Instance | None) -> tuple[Reason, str]
         return state.problem.reason, state.problem.message
     if instance is None or instance.opened is None:
         return Reason.STARTING, "it is being started"
-    if state.edition != state.wanted:
-        return Reason.STARTING, "it is being started as the spec has it now; until then it answers as before"
     if instance.degraded is not None:
         return Reason.CRASH_LOOPING, instance.degraded
-    shadow = "it is asked in shadow, by spec.mode: nothing that it says is served"
-    return Reason.RUNNING, shadow if state.spec.mode is PluginMode.SHADOW else "it can be asked"
+    message = "it can be asked"
+    if state.spec.mode is PluginMode.SHADOW:
+        message = "it is asked in shadow, by spec.mode: nothing that it says is served"
+    changing = "; it answers as before until what the spec has now is ready" if state.edition != state.wanted else ""
+    return Reason.RUNNING, message + changing
 
 
 def _trained(state: PluginState) -> tuple[Reason, str] | None:

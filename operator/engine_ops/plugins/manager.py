@@ -121,7 +121,13 @@ class PluginManager:
         self._changed(name)
 
     async def remove(self, name: str) -> None:
-        """End a plugin when its requests in flight have ended, and forget its models. No error where there is none."""
+        """End a plugin when its requests in flight have ended, and forget its models. No error where there is none.
+
+        Raises
+        ------
+        ModelStoreError
+            If the models cannot be removed; the plugin has ended.
+        """
         hosted = self._plugins.pop(name, None)
         if hosted is None:
             return
@@ -251,7 +257,8 @@ class PluginManager:
         """End every plugin, when its requests in flight have ended; keep their models. Idempotent."""
         self._closed = True
         fallback = [self._fallback] if self._fallback is not None else []
-        await asyncio.gather(*(hosted.close() for hosted in [*self._plugins.values(), *fallback]), *self._leaving)
+        await asyncio.gather(*(hosted.close() for hosted in [*self._plugins.values(), *fallback]))
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         for name in list(self._plugins):
             del self._plugins[name]
             self._registry.unregister(name)

@@ -91,12 +91,15 @@ class ModelKeeper:
             self._clear()
 
     async def forget(self) -> None:
-        """Have the store forget the models."""
+        """Have the store forget the models.
+
+        Raises
+        ------
+        ModelStoreError
+            If it cannot.
+        """
         self._due_at = None
-        try:
-            await self._hosting.store.forget(self._name)
-        except ModelStoreError as error:
-            self._note(f"its models cannot be removed: {error}")
+        await self._hosting.store.forget(self._name)
 
     def _note(self, problem: str) -> None:
         if problem != self.problem:
