@@ -132,6 +132,16 @@ async def test_settings_that_are_rejected_take_it_out_of_selection_until_they_ch
 
 
 @on_a_loop
+async def test_settings_that_were_rejected_before_are_tried_again_when_they_come_back() -> None:
+    async with stage() as on:
+        on.world.rejected_configs = [{"scale": "x"}]
+        await on.apply(config={"scale": "x"})
+        await on.manager.apply("a", spec_of(config={"scale": 1}))
+        await on.apply(config={"scale": "x"})
+        assert on.snapshot.state is Reason.INVALID_CONFIG
+
+
+@on_a_loop
 async def test_an_import_that_fails_is_tried_again_less_and_less_often() -> None:
     async with stage() as on:
         on.world.broken["import"] = PluginBrokenError("import", "No module named 'examples'")

@@ -131,6 +131,7 @@ class HostedPlugin:
             self._retry_at = 0.0
             self._backoff.reset()
             state.problem = None
+            self._rejected = None
             if self._opening is not None:
                 self._opening.cancel()
             state.trainer.cancel()
