@@ -131,9 +131,10 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             history = OperatorHistory(connection, requests, namespace, config.namespaces, config.history, identity)
             stack.push_async_callback(history.close)
             await history.load_soon()
-        plugins = _plugins(config, connection, namespace, history, events)
+        plugins = await _plugins(config, connection, namespace, history, events)
         if plugins is not None:
             stack.push_async_callback(plugins.close)
+            await plugins.look()
         reconciler = RequestReconciler(
             requests=requests,
             writer=StatusWriter(connection),
@@ -169,7 +170,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
                 raise
 
 
-def _plugins(
+async def _plugins(
     config: OperatorConfig,
     connection: Connection,
     namespace: str,
@@ -180,7 +181,11 @@ def _plugins(
         return None
     from engine_ops.controllers.operator_plugins import OperatorPlugins
 
-    return OperatorPlugins(connection, namespace, config.plugins, None if history is None else history.log, events)
+    why_not = await preflight.why_no_plugins(connection)
+    if why_not is not None:
+        logger.warning("OptimizerPlugins are not followed: %s", why_not)
+    log = None if history is None else history.log
+    return OperatorPlugins(connection, namespace, config.plugins, log, events, follow=why_not is None)
 
 
 def _spare_the_collector() -> None:
@@ -228,7 +233,7 @@ async def _run_kopf(
 ) -> None:
     registry = kopf.OperatorRegistry()
     optimizationrequest.register(registry, reconciler)
-    if plugins is not None:
+    if plugins is not None and plugins.follow:
         optimizerplugin.register(registry, plugins.reconciler)
 
     @kopf.on.login(registry=registry)

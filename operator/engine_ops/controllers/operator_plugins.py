@@ -13,12 +13,14 @@ import msgspec
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
+from engine_ops.controllers.plugin_view import PluginView
 from engine_ops.controllers.plugins_config import PluginsConfig
 from engine_ops.history.feed import HistoryFeed
 from engine_ops.history.keys import point_key
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.model_store import ConfigMapModelStore
+from engine_ops.kube.paths import PLUGIN, collection_path
 from engine_ops.kube.status_writer import StatusWriter
 from engine_ops.plugins.host.client import HostClient, PluginProcess
 from engine_ops.plugins.instance import Instance
@@ -53,6 +55,8 @@ class OperatorPlugins:
         Of the history that they learn from; None for none.
     events
         Of the API server.
+    follow
+        Whether there may be OptimizerPlugins; without, the history alone predicts.
     """
 
     def __init__(
@@ -62,7 +66,11 @@ class OperatorPlugins:
         config: PluginsConfig,
         log: HistoryLog | None,
         events: EventRecorder,
+        *,
+        follow: bool = True,
     ) -> None:
+        self.follow = follow
+        self._connection = connection
         self._config = config
         self._log = log
         self._feed = None if log is None else HistoryFeed(log.collector)
@@ -83,6 +91,19 @@ class OperatorPlugins:
         if log is not None:
             log.on_recorded = self._outcome
         self._running: asyncio.Task[object] | None = None
+
+    async def look(self) -> None:
+        """Take note of the plugins that there are: requests are watched after that, and none takes them for missing.
+
+        Raises
+        ------
+        ApiError, UnavailableError
+            If they cannot be listed.
+        """
+        if self.follow:
+            listed = await self._connection.get(collection_path(PLUGIN))
+            for body in listed["items"]:
+                self.reconciler.observe(PluginView.of(body))
 
     async def run(self, wake: Callable[[frozenset[Reason]], None]) -> None:
         """Follow the plugins for as long as the operator runs, or until `stop`.
@@ -134,6 +155,8 @@ class OperatorPlugins:
         await self.manager.warm(self._log.collector.select().points())
 
     async def _sweep(self) -> None:
+        if not self.follow:
+            return
         try:
             await self._store.sweep()
         except ModelStoreError as error:
