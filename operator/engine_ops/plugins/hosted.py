@@ -8,17 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec
-from engine_ops.api.reasons import Reason
 from engine_ops.plugins.asker import Asker, Question
 from engine_ops.plugins.hosted_snapshot import snapshot_of
-from engine_ops.plugins.hosting import Backoff, Edition, Hosting
-from engine_ops.plugins.instance import Instance, PluginBrokenError, PluginUnavailableError
+from engine_ops.plugins.hosting import Edition, Hosting
 from engine_ops.plugins.lineup import Lineup
 from engine_ops.plugins.messages import Ask, Opened
 from engine_ops.plugins.model_keeper import ModelKeeper
 from engine_ops.plugins.model_shelf import Roles
 from engine_ops.plugins.model_store import SavedModels
-from engine_ops.plugins.plugin_state import PluginState, Problem
+from engine_ops.plugins.opener import Opener
+from engine_ops.plugins.plugin_state import PluginState
 from engine_ops.plugins.said import Said
 from engine_ops.plugins.snapshot import PluginSnapshot
 from engine_ops.plugins.trained_model import TrainedModel
@@ -74,10 +73,7 @@ class HostedPlugin:
             name, spec, Edition.of(spec), hosting, lineup, trainer, Trials(), ModelKeeper(name, hosting)
         )
         self._asker = Asker(self._state, lost=self._models_lost, heard=self._has_replied)
-        self._rejected: Edition | None = None
-        self._opening: asyncio.Task[Opened] | None = None
-        self._backoff = Backoff()
-        self._retry_at = 0.0
+        self._opener = Opener(self._state, on_change=self._instance_changed, opened=self._settle)
         self._loaded = False
         self._wake = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
@@ -128,12 +124,7 @@ class HostedPlugin:
             return
         state.spec, before, state.wanted = spec, state.wanted, Edition.of(spec)
         if state.wanted != before:
-            self._retry_at = 0.0
-            self._backoff.reset()
-            state.problem = None
-            self._rejected = None
-            if self._opening is not None:
-                self._opening.cancel()
+            self._opener.spec_changed()
             state.trainer.cancel()
         if spec.training.pinned_model is not None:
             state.trainer.cancel()
@@ -263,15 +254,11 @@ class HostedPlugin:
         if state.edition is None or self._closing is not None:
             return
         before = state.lineup.roles
-        if state.lineup.settle(self._wanted_roles(state.edition)):
+        if state.lineup.settle(state.wanted_roles(state.edition)):
             state.keeper.changed(soon=True)
             self._on_change()
         if before != state.lineup.roles:
             logger.info("plugin %s: %s", self.name, _told(state.lineup.roles))
-
-    def _wanted_roles(self, edition: Edition) -> Roles:
-        pinned = self._state.spec.training.pinned_model
-        return self._state.lineup.shelf.roles(edition.made_with, pinned=pinned, gated=self._state.is_gated)
 
     def _judge(self) -> None:
         """Promote, or demote, if the outcomes say so."""
@@ -346,12 +333,12 @@ class HostedPlugin:
                 await self._step()
             except Exception:
                 logger.exception("plugin %s: this should not have happened", self.name)
-                self._retry_at = self._hosting.now() + self._backoff.failed()
+                self._opener.back_off()
             await self._pause()
 
     async def _pause(self) -> None:
         now = self._hosting.now()
-        moments = [self._retry_at, self._state.keeper.due_at or 0.0]
+        moments = [self._opener.retry_at, self._state.keeper.due_at or 0.0]
         wait_seconds = min([LOOK_SECONDS, *(moment - now for moment in moments if moment > now)])
         loop = asyncio.get_running_loop()
         waits = {
@@ -372,8 +359,7 @@ class HostedPlugin:
             await self._load()
         if state.lineup.drop_lost():
             self._on_change()
-        if self._retry_at <= self._hosting.now() and state.wanted != self._rejected:
-            await self._open_what_is_missing()
+        await self._opener.open_what_is_missing()
         self._settle()
         why = state.reason_to_train()
         if why is not None and state.edition is not None:
@@ -397,98 +383,6 @@ class HostedPlugin:
 
     def _saved(self) -> SavedModels:
         return self._state.lineup.shelf.saved(self._state.lineup.roles, self._state.trainer.points_since)
-
-    async def _open_what_is_missing(self) -> None:
-        state = self._state
-        edition = state.wanted
-        roles = self._wanted_roles(edition)
-        if edition != state.edition:
-            model = roles.active or roles.candidate
-        else:
-            model = state.lineup.missing(roles)
-            if model is None and state.lineup.instance is not None:
-                return
-        saved = model.state if model is not None else b""
-        instance = self._hosting.make_instance(self.name, state.spec, saved, self._instance_changed)
-        try:
-            opened = await self._open(instance)
-        except PluginBrokenError as error:
-            self._could_not_open(error, edition, model)
-        except PluginUnavailableError as error:
-            self._wait_for(Problem(Reason.PLUGIN_UNAVAILABLE, error.message), edition)
-        except BaseException:
-            state.lineup.discard(instance)
-            raise
-        else:
-            if opened and edition == state.wanted and self._has_opened(instance, edition, model):
-                return
-        state.lineup.discard(instance)
-        self._wake.set()
-
-    async def _open(self, instance: Instance) -> bool:
-        """Start an instance; return whether no other spec came in between."""
-        opening = self._opening = asyncio.get_running_loop().create_task(instance.start())
-        try:
-            await asyncio.wait({opening})
-            if not opening.cancelled():
-                opening.result()
-            return not opening.cancelled()
-        finally:
-            self._opening = None
-            if not opening.done():
-                opening.cancel()
-                await asyncio.gather(opening, return_exceptions=True)
-
-    def _has_opened(self, instance: Instance, edition: Edition, model: TrainedModel | None) -> bool:
-        """Put an instance to use; return whether there is any."""
-        state = self._state
-        lineup = state.lineup
-        self._backoff.reset()
-        state.problem = None
-        self._rejected = None
-        if model is not None and model not in tuple(lineup.shelf):
-            return False
-        if edition != state.edition:
-            lineup.take_over(instance, model)
-            state.edition = edition
-        elif model is not None and model.instance is None:
-            model.instance = instance
-        elif model is None and lineup.instance is None:
-            lineup.base = instance
-        else:
-            return False
-        self._settle()
-        self._wake.set()
-        self._on_change()
-        return True
-
-    def _could_not_open(self, error: PluginBrokenError, edition: Edition, model: TrainedModel | None) -> None:
-        state = self._state
-        if error.stage == "load" and model is not None:
-            logger.warning("plugin %s: model %s cannot be loaded: %s", self.name, model.digest, error.message)
-            state.lineup.shelf.remove(model)
-            state.keeper.changed(soon=True)
-            return
-        invalid = error.stage == "config"
-        problem = Problem(Reason.INVALID_CONFIG if invalid else Reason.LOAD_FAILED, error.message, error.faults)
-        if edition == state.wanted and edition != state.edition:
-            # What is served is what the spec says, or nothing.
-            state.trainer.cancel()
-            state.lineup.take_over(None, None)
-            state.edition = None
-            if invalid:
-                self._rejected = edition
-        self._wait_for(problem, edition)
-
-    def _wait_for(self, problem: Problem, edition: Edition) -> None:
-        if edition != self._state.wanted:
-            return
-        self._state.problem = problem
-        wait_seconds = self._backoff.failed()
-        self._retry_at = self._hosting.now() + wait_seconds
-        again = "" if edition == self._rejected else f"; tried again in {wait_seconds:g} s"
-        logger.warning("plugin %s: %s: %s%s", self.name, problem.reason, problem.message, again)
-        self._on_change()
 
     async def _close(self, forget: bool) -> None:
         state = self._state

@@ -10,6 +10,7 @@ from engine_ops.plugins.hosting import Edition, Hosting
 from engine_ops.plugins.lineup import Lineup
 from engine_ops.plugins.messages import Opened
 from engine_ops.plugins.model_keeper import ModelKeeper
+from engine_ops.plugins.model_shelf import Roles
 from engine_ops.plugins.snapshot import Counts
 from engine_ops.plugins.trainer import Trainer
 from engine_ops.plugins.training import is_ever_gated
@@ -85,6 +86,11 @@ class PluginState:
         """Whether there is any type of request for which a model must pass a gate. It is, before more is known."""
         opened = self.opened
         return opened is None or is_ever_gated(self.spec, opened.types)
+
+    def wanted_roles(self, edition: Edition) -> Roles:
+        """Return the roles that the models of an edition are to have."""
+        pinned = self.spec.training.pinned_model
+        return self.lineup.shelf.roles(edition.made_with, pinned=pinned, gated=self.is_gated)
 
     def reason_to_train(self) -> str | None:
         """Return why a model is to be trained now; None where none is."""
