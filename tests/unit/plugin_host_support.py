@@ -27,8 +27,9 @@ def host_at(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `engine-ops plugin-host`, without scikit-learn, until the end of the block, and see that it ends well."""
     command = [sys.executable, "-c", "from engine_ops.cli.main import main; main()", "plugin-host"]
     arguments = ["--preload", "json", "--socket", str(path)]
+    search_path = filter(None, (str(HERE), os.environ.get("PYTHONPATH")))
     process = subprocess.Popen(
-        [*command, *arguments], env=os.environ | {"PYTHONPATH": str(HERE)}, stdin=subprocess.DEVNULL
+        [*command, *arguments], env=os.environ | {"PYTHONPATH": os.pathsep.join(search_path)}, stdin=subprocess.DEVNULL
     )
     try:
         yield process
