@@ -97,6 +97,8 @@ class Opener:
             if not opening.done():
                 opening.cancel()
                 await asyncio.gather(opening, return_exceptions=True)
+            elif not opening.cancelled():
+                opening.exception()  # where nobody waits any more, it is of no interest
 
     def _has_opened(self, instance: Instance, edition: Edition, model: TrainedModel | None) -> bool:
         """Put an instance to use; return whether there is any."""
