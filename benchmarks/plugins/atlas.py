@@ -4,14 +4,14 @@
 
 The LLNL Atlas log (Parallel Workloads Archive): of its jobs with a requested time, the first 80 % by submit time are
 learned, the rest is predicted. All of it goes the way that a user's jobs go: a local control plane, `engine-ops history
-import`, `engine-ops run`, an OptimizerPlugin of the quantile boosting model, `kubectl wait --for=condition=Trained`, and
-an OptimizationRequest for each job. Learned is what had ended at the cut. Then the operator is stopped, the other
-outcomes are imported, and it is started again with the model that it kept: lags need the outcomes of jobs after the cut,
-and count only what was known when each request's own job was submitted.
+import`, `engine-ops run`, an OptimizerPlugin of the quantile boosting model, `kubectl wait --for=condition=Trained`,
+and an OptimizationRequest for each job. Learned is what had ended at the cut. Then the operator is stopped, the other
+outcomes are imported, and it is started again with the model that it kept: lags need the outcomes of jobs after the
+cut, and count only what was known when each request's own job was submitted.
 
 Beside the plugin's errors stand those of the same model in this process, on the vectors that training makes of the same
-points: the digest of the model and each prediction must be equal. Exits with 1 where they are not, or where anything but
-the plugin answered. Skips where there is no log.
+points: the digest of the model and each prediction must be equal. Exits with 1 where they are not, or where anything
+but the plugin answered. Skips where there is no log.
 """
 
 from __future__ import annotations
