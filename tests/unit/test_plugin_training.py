@@ -473,3 +473,48 @@ async def test_removing_a_plugin_forgets_its_models() -> None:
         assert (await store.load("a")).records
         await on.manager.remove("a")
         assert not (await store.load("a")).records
+
+
+@on_a_loop
+async def test_what_a_process_says_that_has_lost_its_model_meanwhile_is_not_served() -> None:
+    async with stage() as on:
+        on.world.saves = False
+        await on.apply(training={"gate": "none"})
+        await on.train()
+        on.world.hold_asks = asyncio.Event()
+        asking = asyncio.create_task(on.ask())
+        await settled()
+        on.world.alive[-1].crash()
+        on.world.hold_trainings = asyncio.Event()
+        on.world.hold_asks.set()
+        said = await asking
+        assert (said.envelope, said.waiting) == (None, Reason.TRAINING)
+        on.world.hold_trainings.set()
+        await settled()
+        on.world.hold_trainings = None
+        assert (await on.ask()).envelope is not None
+
+
+@on_a_loop
+async def test_a_service_is_trained_in_place() -> None:
+    service = {"source": {"service": {"name": "plugin", "namespace": "plugins"}}}
+    async with stage() as on:
+        await on.apply(**service, training={"retrain": {"afterSamples": 3}})
+        await on.train()
+        assert b"model-1" in ((await on.ask()).envelope or b""), "there is no gate unless it is asked for"
+        for _ in range(3):
+            await on.outcome(5000)
+        assert b"model-2" in ((await on.ask()).envelope or b"")
+        assert len(on.world.instances) == 1
+    async with stage() as on:
+        await on.apply(**service, training={"gate": "proven", "retrain": {"afterSamples": 40, "onDrift": False}})
+        await on.train()
+        assert (await on.ask()).shadow
+        await on.requests(32)
+        assert on.world.trained_count == 1
+        assert on.snapshot.model is not None
+        await on.requests(10)
+        assert on.world.trained_count == 2
+        assert on.snapshot.model is not None
+        assert on.snapshot.model.digest == digest_of("model-2"), "it stands where the one before stood"
+        assert len(on.world.instances) == 1
