@@ -518,3 +518,17 @@ async def test_a_service_is_trained_in_place() -> None:
         assert on.snapshot.model is not None
         assert on.snapshot.model.digest == digest_of("model-2"), "it stands where the one before stood"
         assert len(on.world.instances) == 1
+
+
+@on_a_loop
+async def test_until_a_pinned_model_can_be_asked_the_one_before_answers() -> None:
+    async with stage() as on:
+        await on.apply(training={"gate": "none", "retrain": {"afterSamples": 1}})
+        await on.train()
+        await on.outcome(5000)
+        on.world.hold_starts = asyncio.Event()
+        await on.apply(training={"gate": "none", "pinnedModel": digest_of("model-1")})
+        assert b"model-2" in ((await on.ask()).envelope or b"")
+        on.world.hold_starts.set()
+        await settled()
+        assert b"model-1" in ((await on.ask()).envelope or b"")
