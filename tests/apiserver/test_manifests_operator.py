@@ -27,7 +27,8 @@ SAMPLE_REASONS = {
     "web-shop-next-year": "Suspended",
     "web-shop-sale": "Solved",
     "web-shop-staging": "Solved",
-    "worker-replicas-tonight": "NoPlugin",
+    # The answers to the others are history enough to predict from.
+    "worker-replicas-tonight": "Solved",
     # Unless it is told otherwise, the operator shows the cluster to its own namespace only.
     **dict.fromkeys(("fewer-nodes", "new-tasks", "pending-pods", "web-at-ten"), "Forbidden"),
 }

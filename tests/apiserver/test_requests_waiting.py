@@ -58,7 +58,9 @@ def test_a_plugin_that_is_not_there(operator: OperatorProcess, requests: Request
     requests.apply("ml", {"type": "ml-driven", "data": {"workload_size": 3}})
     requests.resource("pinned", plugin="clever")
     requests.resource("without", plugin="none")
-    assert "ml-driven" in condition(requests.wait_reason("ml", "NoPlugin"), "Ready")["message"]
+    message = condition(requests.wait_reason("ml", "NotEnoughData"), "Ready")["message"]
+    assert "ml-driven" in message
+    assert "of the 10 points" in message
     assert "'clever'" in condition(requests.wait_reason("pinned", "NoPlugin"), "Ready")["message"]
     requests.wait_reason("without", "Solved")
 

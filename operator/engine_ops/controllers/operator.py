@@ -10,8 +10,8 @@ import errno
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import kopf
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from engine_ops.controllers.operator_plugins import OperatorPlugins
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 LEASE_NAME = "engine-ops"
 GC_THRESHOLDS = (50_000, 20, 50)
@@ -106,7 +108,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
         connection = await Connection.open(config.kubeconfig)
         stack.push_async_callback(connection.close)
         namespace = config.lease_namespace or connection.namespace
-        await _wait_for_api_server(connection, config, namespace)
+        await _patiently(lambda: preflight.check(connection, config.namespaces, namespace))
 
         identity, in_pod = own_identity()
         if not in_pod:
@@ -134,7 +136,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
         plugins = await _plugins(config, connection, namespace, history, events)
         if plugins is not None:
             stack.push_async_callback(plugins.close)
-            await plugins.look()
+            await _patiently(plugins.look)
         reconciler = RequestReconciler(
             requests=requests,
             writer=StatusWriter(connection),
@@ -181,7 +183,7 @@ async def _plugins(
         return None
     from engine_ops.controllers.operator_plugins import OperatorPlugins
 
-    why_not = await preflight.why_no_plugins(connection)
+    why_not = await _patiently(lambda: preflight.why_no_plugins(connection))
     if why_not is not None:
         logger.warning("OptimizerPlugins are not followed: %s", why_not)
     log = None if history is None else history.log
@@ -206,21 +208,20 @@ async def _give_back(lease: Lease) -> None:
             await lease.release()
 
 
-async def _wait_for_api_server(connection: Connection, config: OperatorConfig, namespace: str) -> None:
-    """Check the preconditions, giving an API server that is starting itself some time."""
+async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Return what the API server says, giving one that is starting itself, or learning of a new kind, some time."""
     deadline = asyncio.get_running_loop().time() + API_SERVER_PATIENCE_SECONDS
     while True:
         try:
-            await preflight.check(connection, config.namespaces, namespace)
+            return await ask()
         except (ApiError, UnavailableError) as error:
-            # One that has just begun to listen answers 503 until it knows all of its paths.
+            # One that has just begun to listen answers 503 until it knows all of its paths; of a definition that was
+            # just applied it says 429 for a moment.
             wait = not isinstance(error, ApiError) or error.retriable
             if not wait or asyncio.get_running_loop().time() > deadline:
                 raise
             logger.warning("waiting for the API server: %s", error)
             await asyncio.sleep(1.0)
-        else:
-            return
 
 
 async def _run_kopf(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from engine_ops.controllers.plugins_config import PluginsConfig
 from engine_ops.history.feed import HistoryFeed
 from engine_ops.history.keys import point_key
 from engine_ops.kube.connection import Connection
+from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.model_store import ConfigMapModelStore
 from engine_ops.kube.paths import PLUGIN, collection_path
@@ -38,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 AWAITED: Final = frozenset({Reason.NO_PLUGIN, Reason.NOT_ENOUGH_DATA})
 """What requests wait for that a plugin may end."""
+
+LOOK_SECONDS: Final = 10.0
+"""For so long an API server that is starting is asked for the plugins."""
 
 
 class OperatorPlugins:
@@ -97,13 +102,24 @@ class OperatorPlugins:
 
         Raises
         ------
-        ApiError, UnavailableError
-            If they cannot be listed.
+        ApiError
+            If they may not be listed.
         """
-        if self.follow:
-            listed = await self._connection.get(collection_path(PLUGIN))
+        deadline = time.monotonic() + LOOK_SECONDS
+        while self.follow:
+            try:
+                listed = await self._connection.get(collection_path(PLUGIN))
+            except (ApiError, UnavailableError) as error:
+                if isinstance(error, ApiError) and not error.retriable:
+                    raise
+                if time.monotonic() > deadline:
+                    logger.warning("OptimizerPlugins are not listed yet: %s", error)
+                    return  # the watch tells of them
+                await asyncio.sleep(0.5)
+                continue
             for body in listed["items"]:
                 self.reconciler.observe(PluginView.of(body))
+            return
 
     async def run(self, wake: Callable[[frozenset[Reason]], None]) -> None:
         """Follow the plugins for as long as the operator runs, or until `stop`.

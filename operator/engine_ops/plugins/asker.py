@@ -150,8 +150,11 @@ class Asker:
             self._lost()
             return self._no("its model was lost with its process, and is trained again", waiting=Reason.TRAINING)
         if not _has_result(reply):
-            said = self._no(reply.no or "it returned nothing", waiting=self._waits_for_data(reply, model))
-            return dataclasses.replace(said, fault=reply.failed)
+            no, waiting = reply.no or "it returned nothing", self._waits_for_data(reply, model)
+            if waiting is not None:
+                wanted = self._state.spec.training.min_samples
+                no = f"{no} (the history has {self._state.points} of the {wanted} points that training needs)"
+            return dataclasses.replace(self._no(no, waiting=waiting), fault=reply.failed)
         if model is not None:
             self._heard(reply, model, question)
         return Said(
