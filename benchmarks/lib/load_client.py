@@ -23,8 +23,23 @@ class _Condition(msgspec.Struct):
     status: str
 
 
+class SolvedBy(msgspec.Struct, frozen=True):
+    """Who answered, of a request's status.
+
+    Parameters
+    ----------
+    name, plugin, role
+        As there; the last two are empty where it is no plugin.
+    """
+
+    name: str = ""
+    plugin: str = ""
+    role: str = ""
+
+
 class _Status(msgspec.Struct):
     conditions: tuple[_Condition, ...] = ()
+    solvedBy: SolvedBy = SolvedBy()  # noqa: N815
 
 
 class _Metadata(msgspec.Struct):
@@ -59,6 +74,10 @@ class LoadClient:
         When each create call began, on the clock of `time.perf_counter`.
     ready : dict of str to float
         When the watch showed Ready=True.
+    solved_by : dict of str to SolvedBy
+        Who answered, as it was shown then.
+    on_ready : callable
+        Told of the name of each request that becomes Ready.
     """
 
     def __init__(self, session: aiohttp.ClientSession, server: str, namespace: str) -> None:
@@ -68,6 +87,8 @@ class LoadClient:
         self.namespace = namespace
         self.created: dict[str, float] = {}
         self.ready: dict[str, float] = {}
+        self.solved_by: dict[str, SolvedBy] = {}
+        self.on_ready: Callable[[str], None] = _ignore
         self._awaited: set[str] = set()
         self._all_ready = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -100,9 +121,7 @@ class LoadClient:
         self._all_ready.clear()
         self.created[name] = time.perf_counter()
         async with self._session.post(self._url, data=body, headers=headers) as response:
-            answer = await response.read()
-            if response.status >= 400:
-                raise LoadError(f"create {name}: {response.status} {answer[:500].decode(errors='replace')}")
+            _accepted(f"create {name}", response.status, await response.read())
 
     async def create_at_rate(self, names: Sequence[str], encode: Callable[[str], bytes], per_second: float) -> None:
         """Create requests at fixed moments, whether or not earlier ones are answered (an open loop)."""
@@ -151,6 +170,17 @@ class LoadClient:
         async with self._session.get(f"{self._url}/{name}") as response:
             return await response.read()
 
+    async def fetch(self, path: str) -> bytes:
+        """Return the JSON of anything that the API server has."""
+        async with self._session.get(f"{self._server}{path}") as response:
+            return _accepted(f"read {path}", response.status, await response.read())
+
+    async def merge_patch(self, path: str, body: bytes) -> None:
+        """Patch anything that the API server has."""
+        headers = {"Content-Type": "application/merge-patch+json", "Accept": METADATA_ONLY}
+        async with self._session.patch(f"{self._server}{path}", data=body, headers=headers) as response:
+            _accepted(f"patch {path}", response.status, await response.read())
+
     async def delete_all(self) -> None:
         """Delete every request of the namespace."""
         headers = {"Accept": METADATA_ONLY}
@@ -163,8 +193,7 @@ class LoadClient:
         async with self._session.post(
             f"{self._server}/api/v1/namespaces", data=msgspec.json.encode(body), headers=headers
         ) as response:
-            if response.status >= 400:
-                raise LoadError(f"namespace {self.namespace}: {response.status} {await response.text()}")
+            _accepted(f"namespace {self.namespace}", response.status, await response.read())
 
     async def _watch(self) -> None:
         async with self._session.get(self._url) as response:
@@ -190,6 +219,18 @@ class LoadClient:
             return
         if any(condition.type == "Ready" and condition.status == "True" for condition in seen.status.conditions):
             self.ready[seen.metadata.name] = time.perf_counter()
+            self.solved_by[seen.metadata.name] = seen.status.solvedBy
             self._awaited.discard(seen.metadata.name)
             if not self._awaited:
                 self._all_ready.set()
+            self.on_ready(seen.metadata.name)
+
+
+def _accepted(what: str, status: int, answer: bytes) -> bytes:
+    if status >= 400:
+        raise LoadError(f"{what}: {status} {answer[:500].decode(errors='replace')}")
+    return answer
+
+
+def _ignore(name: str) -> None:
+    del name

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 from lib.load_client import LoadClient
 from lib.processes import RunningSystem, descendants, memory, others_cpu_seconds
@@ -14,6 +15,8 @@ from lib.questions import large, small
 from lib.summary import percentile
 
 Figures = dict[str, float]
+Encode = Callable[[str], bytes]
+"""Makes the request of a name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,17 +51,17 @@ PATIENCE_SECONDS = 120.0
 PATIENCE_PER_REQUEST_SECONDS = 0.2
 
 
-async def warm_up(client: LoadClient) -> None:
+async def warm_up(client: LoadClient, encode: Encode = small) -> None:
     """Have every connection, worker and code path used once."""
-    await client.create_at_once([f"warm-{number}" for number in range(WARM_UP)], small)
+    await client.create_at_once([f"warm-{number}" for number in range(WARM_UP)], encode)
     await client.all_ready(deadline_seconds=PATIENCE_SECONDS)
 
 
-async def paced(client: LoadClient, system: RunningSystem, sizes: Sizes) -> Figures:
+async def paced(client: LoadClient, system: RunningSystem, sizes: Sizes, encode: Encode = small) -> Figures:
     """Measure the time from the create call to Ready at a fixed rate."""
     names = [f"paced-{number}" for number in range(int(sizes.paced_seconds * sizes.paced_per_second))]
     before = await asyncio.to_thread(system.settle)
-    await client.create_at_rate(names, small, sizes.paced_per_second)
+    await client.create_at_rate(names, encode, sizes.paced_per_second)
     await client.all_ready(deadline_seconds=PATIENCE_SECONDS)
     after = await asyncio.to_thread(system.settle)
     delays_ms = [(client.ready[name] - client.created[name]) * 1000 for name in names]
@@ -69,12 +72,12 @@ async def paced(client: LoadClient, system: RunningSystem, sizes: Sizes) -> Figu
     }
 
 
-async def burst(client: LoadClient, system: RunningSystem, sizes: Sizes) -> Figures:
+async def burst(client: LoadClient, system: RunningSystem, sizes: Sizes, encode: Encode = small) -> Figures:
     """Measure the throughput, and the CPU of a request, when requests come as fast as they can be made."""
     names = [f"burst-{number}" for number in range(sizes.burst)]
     before = await asyncio.to_thread(system.settle)
     own_before, others_before = time.process_time(), others_cpu_seconds(system.pid)
-    await client.create_at_once(names, small)
+    await client.create_at_once(names, encode)
     created = time.perf_counter()
     await client.all_ready(deadline_seconds=PATIENCE_SECONDS + PATIENCE_PER_REQUEST_SECONDS * len(names))
     own = time.process_time() - own_before

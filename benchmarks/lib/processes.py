@@ -54,6 +54,21 @@ def others_cpu_seconds(pid: int) -> float:
     return (ended + sum(sum(_ticks(child)) for child in descendants(pid))) / TICKS_PER_SECOND
 
 
+def all_cpu_seconds(pid: int) -> float:
+    """Return user plus system time of a process and all its descendants, those that have ended included."""
+    return cpu_seconds(pid) + others_cpu_seconds(pid)
+
+
+def child_running(pid: int, module: str) -> int | None:
+    """Return the child of a process that runs ``python -m module``, or None."""
+    for task in (PROC / str(pid) / "task").glob("*/children"):
+        for child in task.read_text().split():
+            words = (PROC / child / "cmdline").read_bytes().split(b"\0")
+            if module.encode() in words:
+                return int(child)
+    return None
+
+
 def memory(pid: int) -> Memory:
     """Return what a process occupies."""
     status = _kibibytes(PROC / str(pid) / "status", "VmRSS", "VmHWM")

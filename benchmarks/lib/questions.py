@@ -30,12 +30,17 @@ def large(name: str, count: int = LARGE_ITEMS) -> bytes:
     return _encode(name, {"items": items, "nodeCapacity": {"cpu": 64, "memory": "256Gi"}})
 
 
-def _encode(name: str, data: dict[str, Any]) -> bytes:
+def predicted(name: str) -> bytes:
+    """Return a request that only a model can answer."""
+    return _encode(name, {"queueDepth": 420}, type_="ml-driven")
+
+
+def _encode(name: str, data: dict[str, Any], *, type_: str = "resource") -> bytes:
     return msgspec.json.encode(
         {
             "apiVersion": "engineops.dev/v1alpha1",
             "kind": "OptimizationRequest",
             "metadata": {"name": name},
-            "spec": {"type": "resource", "searchSeconds": 0, "data": data},
+            "spec": {"type": type_, "searchSeconds": 0, "data": data},
         }
     )
