@@ -54,6 +54,11 @@ class PluginSession:
         self._plugin: Plugin | None = None
         self._history: HistoryView | None = None
 
+    @property
+    def points(self) -> int:
+        """Of the history that it was sent."""
+        return len(self._history) if self._history is not None else 0
+
     def handle(self, message: Message) -> Answer | None:
         """Do what a message asks for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine_ops.plugins.messages import MAX_MESSAGE_BYTES, Close, Message
+from engine_ops.plugins.messages import MAX_MESSAGE_BYTES, Close, Message, Train
 from engine_ops.plugins.session import PluginSession
 from engine_ops.workers.frames import FrameSocket
 
 _MESSAGES: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _FIRST_BEYOND_STANDARD = 3
+_MANY_POINTS = 1000
 
 
 def work(sock: socket.socket) -> None:
@@ -32,12 +34,18 @@ def work(sock: socket.socket) -> None:
     """
     frames: FrameSocket[Message] = FrameSocket(sock, _MESSAGES, limit_bytes=MAX_MESSAGE_BYTES)
     session = PluginSession()
+    spared = 0
     while (message := frames.receive()) is not None:
         answer = session.handle(message)
         if isinstance(message, Close):
             return
         if answer is not None:
             frames.send(answer)
+        # What was made of the history stays: the collector of cycles would walk it in some later request, for 50 ms.
+        if isinstance(message, Train) or session.points >= max(_MANY_POINTS, 2 * spared):
+            gc.collect()
+            gc.freeze()
+            spared = session.points
 
 
 def become_a_plugins_own(sock: socket.socket, search_path: tuple[str, ...]) -> None:
