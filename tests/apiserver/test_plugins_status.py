@@ -22,7 +22,7 @@ from operator_process import StartOperator
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
-from engine_ops.controllers.plugin_view import PluginView
+from engine_ops.controllers.view import PluginView
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
 from engine_ops.kube.connection import Connection

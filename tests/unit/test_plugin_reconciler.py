@@ -17,7 +17,7 @@ from engine_ops.api.optimizerplugin import OptimizerPluginSpec, OptimizerPluginS
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers import plugin_reconciler as reconciling
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
-from engine_ops.controllers.plugin_view import PluginView
+from engine_ops.controllers.view import PluginView
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.status_writer import Target, Written
 from engine_ops.plugins.snapshot import Counts, PluginSnapshot

@@ -20,6 +20,9 @@ from engine_ops.workers.messages import Failed, SolveTask
 HEAD_START_SECONDS: Final = 0.02
 """For so long a plugin is waited for before the built-in is solved beside it."""
 
+_PARTS: Final = 5
+"""Of the head start."""
+
 MAX_FALLBACK_REASON: Final = 1024
 """Characters of ``solvedBy.fallbackReason``; it is cut there."""
 
@@ -132,7 +135,7 @@ class Comparison:
     async def _wait_for(self, asking: asyncio.Task[Heard | Unheard], plugin: Plugin) -> None:
         """Wait until the plugin has answered, or there is no time left, or the built-in has failed."""
         if not self._has_built_in:
-            await asyncio.wait({asking}, timeout=min(HEAD_START_SECONDS, self._left_seconds))
+            await self._give_head_start(asking)
             if asking.done():
                 return
             self._start_built_in()
@@ -144,9 +147,20 @@ class Comparison:
                 return
         if asking.done() or self._failed is not None:
             return
-        with self._late.one(plugin.name):
-            async with self._posed.turn.lent():
+        async with self._posed.turn.lent():
+            with self._late.one(plugin.name):  # and not while it waits for its turn again
                 await asyncio.wait({asking}, timeout=self._left_seconds)
+
+    async def _give_head_start(self, asking: asyncio.Task[Heard | Unheard]) -> None:
+        """Wait a little for the plugin alone.
+
+        In parts, each of which counts once however long it took: where the event loop is late, so is the answer that
+        may have come long ago, and the built-in would be solved for nothing, just when there is much to do.
+        """
+        for _ in range(_PARTS):
+            if asking.done() or not self._left_seconds:
+                return
+            await asyncio.wait({asking}, timeout=min(HEAD_START_SECONDS / _PARTS, self._left_seconds))
 
     async def _judge(self, plugin: Plugin, heard: Heard) -> Answered | Failed | None:
         """Hold a reply against the request and the built-in's answer."""

@@ -14,8 +14,8 @@ import msgspec
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
-from engine_ops.controllers.plugin_view import PluginView
 from engine_ops.controllers.plugins_config import PluginsConfig
+from engine_ops.controllers.view import PluginView
 from engine_ops.history.feed import HistoryFeed
 from engine_ops.history.keys import point_key
 from engine_ops.kube.connection import Connection

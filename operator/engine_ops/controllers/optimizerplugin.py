@@ -9,7 +9,7 @@ import kopf
 from engine_ops.api.base import GROUP, VERSION
 from engine_ops.api.optimizerplugin import PLURAL
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
-from engine_ops.controllers.plugin_view import PluginView
+from engine_ops.controllers.view import PluginView
 
 
 def register(registry: kopf.OperatorRegistry, reconciler: PluginReconciler) -> None:

@@ -25,7 +25,7 @@ from engine_ops.api.optimizerplugin import OptimizerPluginSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers import plugin_status
 from engine_ops.controllers.plugin_status import DEGRADED, Status
-from engine_ops.controllers.plugin_view import PluginView
+from engine_ops.controllers.view import PluginView
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.status_writer import StatusWriter, Target, Written

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator
 
+_Waiters = collections.deque[asyncio.Future[None]]
+
 
 class Turns:
-    """A number of turns, first come, first served.
+    """A number of turns. Who has lent one comes before all who had none yet, else first come, first served.
+
+    A request that was asked about already is then not behind the thousands that came meanwhile, and what those hold
+    that have lent their turn is bounded: no new ones begin while they wait.
 
     Parameters
     ----------
@@ -17,17 +23,46 @@ class Turns:
     """
 
     def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
+        self._free = count
+        self._returning: _Waiters = collections.deque()
+        self._coming: _Waiters = collections.deque()
 
     @contextlib.asynccontextmanager
     async def take(self) -> AsyncIterator[Turn]:
         """Wait for a turn, and give it back in the end."""
-        await self._free.acquire()
-        turn = Turn(self._free)
+        await self._wait(self._coming)
+        turn = Turn(self)
         try:
             yield turn
         finally:
             turn.end()
+
+    async def wait_again(self) -> None:
+        """Wait for a turn in place of one that was lent."""
+        await self._wait(self._returning)
+
+    def release(self) -> None:
+        """Let the next one have a turn."""
+        for waiters in (self._returning, self._coming):
+            while waiters:
+                waiter = waiters.popleft()
+                if not waiter.done():  # else it was cancelled
+                    waiter.set_result(None)
+                    return
+        self._free += 1
+
+    async def _wait(self, waiters: _Waiters) -> None:
+        if self._free:
+            self._free -= 1  # a turn is free only while nobody waits
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release()  # it was got just before
+            raise
 
 
 class Turn:
@@ -35,12 +70,12 @@ class Turn:
 
     Parameters
     ----------
-    free
+    turns
         Where it is from.
     """
 
-    def __init__(self, free: asyncio.Semaphore) -> None:
-        self._free = free
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._held = True
 
     @contextlib.asynccontextmanager
@@ -51,11 +86,11 @@ class Turn:
         """
         self.end()
         yield
-        await self._free.acquire()
+        await self._turns.wait_again()
         self._held = True
 
     def end(self) -> None:
         """Give it back, if it is held."""
         if self._held:
             self._held = False
-            self._free.release()
+            self._turns.release()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
+from engine_ops.kube.paths import PLUGIN, REQUEST, ResourceKind
 from engine_ops.kube.status_writer import Target
 
 _EMPTY: Mapping[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RequestView:
-    """One OptimizationRequest as the API server showed it.
+class ObjectView:
+    """One object of ours as the API server showed it.
 
     Parameters
     ----------
@@ -25,22 +26,31 @@ class RequestView:
         As they stand in the object; never changed.
     """
 
+    kind: ClassVar[ResourceKind]
+
     target: Target
     deleting: bool
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> RequestView:
+    def of(cls, body: Mapping[str, Any]) -> Self:
         """Return the view of an object's JSON."""
         metadata = body["metadata"]
-        target = Target(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("generation", 0))
+        name, uid, generation = metadata["name"], metadata["uid"], metadata.get("generation", 0)
         return cls(
-            target=target,
+            target=Target(metadata.get("namespace", ""), name, uid, generation, cls.kind),
             deleting="deletionTimestamp" in metadata,
             spec=body.get("spec") or _EMPTY,
             status=body.get("status") or _EMPTY,
         )
+
+
+class RequestView(ObjectView):
+    """One OptimizationRequest."""
+
+    __slots__ = ()
+    kind = REQUEST
 
     @property
     def observed_generation(self) -> int:
@@ -52,3 +62,10 @@ class RequestView:
     def answers_its_spec(self) -> bool:
         """Whether the status is for the spec as it is now."""
         return self.observed_generation == self.target.generation
+
+
+class PluginView(ObjectView):
+    """One OptimizerPlugin; it has no namespace."""
+
+    __slots__ = ()
+    kind = PLUGIN
