@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
@@ -694,5 +696,89 @@ def test_a_turn_that_was_lent_and_not_got_back_is_given_back_once() -> None:
             assert not second.done()
             second.cancel()
             await asyncio.gather(second, return_exceptions=True)
+
+    run(test)
+
+
+def test_who_has_lent_a_turn_comes_before_those_who_had_none() -> None:
+    async def test() -> None:
+        turns = Turns(1)
+        order: list[str] = []
+        back = asyncio.Event()
+
+        async def lend() -> None:
+            async with turns.take() as turn:
+                async with turn.lent():
+                    await back.wait()
+                order.append("lent")
+
+        async def come(name: str) -> None:
+            async with turns.take():
+                order.append(name)
+                back.set()
+                await asyncio.sleep(0)  # who has lent its turn is waiting for it when this one ends
+                await asyncio.sleep(0)
+
+        await asyncio.gather(lend(), *(come(f"new {number}") for number in range(3)))
+        assert order == ["new 0", "lent", "new 1", "new 2"]
+
+    run(test)
+
+
+@given(st.integers(1, 3), st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.booleans()), min_size=1, max_size=12))
+def test_however_requests_come_lend_and_are_cancelled_no_turn_is_lost_or_held_twice(
+    count: int, requests: list[tuple[bool, int, bool]]
+) -> None:
+    async def test() -> None:
+        turns = Turns(count)
+        holding = most = 0
+
+        async def hold() -> None:
+            nonlocal holding, most
+            holding += 1
+            most = max(most, holding)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                holding -= 1
+
+        async def one(lends: bool) -> None:
+            async with turns.take() as turn:
+                await hold()
+                if lends:
+                    async with turn.lent():
+                        await asyncio.sleep(0)
+                    await hold()
+
+        tasks = []
+        for lends, steps, cancelled in requests:
+            tasks.append(asyncio.create_task(one(lends)))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if cancelled:
+                tasks[len(tasks) // 2].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert most <= count
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(count):
+                await asyncio.wait_for(stack.enter_async_context(turns.take()), 1)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stack.enter_async_context(turns.take()), 0.0)
+
+    run(test)
+
+
+def test_who_waits_for_a_turn_again_does_not_keep_others_from_the_plugin() -> None:
+    async def test() -> None:
+        world = World([Scripted("slow", None, BEST)], late=1, turns=1)
+        waiting = asyncio.create_task(world.ask())
+        await until(lambda: world.pool.kinds == ["alone"])
+        async with world.all_turns.take() as turn:  # that the request has lent
+            world.plugins[0].speaks.set()
+            for _ in range(20):  # passes of the event loop: the answer is there, and the turn is not
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            assert by(await world.asking.answer(world.posed(turn, PACKING)))["plugin"] == "slow"
+        assert by(await waiting)["plugin"] == "slow"
 
     run(test)

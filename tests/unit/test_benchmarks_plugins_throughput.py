@@ -18,9 +18,8 @@ from engine_ops.plugins.base import BaseOptimizationPlugin
 from engine_ops.plugins.judging import judge
 from engine_ops.plugins.packing_answers import PackingChecker
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-sys.path.append(str(BENCHMARKS / "plugins"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "plugins"))
 from load_plugins import Advises, Packs, amounts, first_fit_decreasing
 
 from lib.questions import small
