@@ -70,6 +70,31 @@ def test_a_model_that_does_not_prove_itself_is_replaced_when_the_history_has_dou
     assert why(Standing(points=100, points_since=50, samples=50, candidate=failed, is_served=True)) is None
 
 
+def test_outcomes_that_come_quickly_do_not_keep_a_long_training_going() -> None:
+    served = {"points": 50_000, "points_since": 1000, "samples": 40_000, "is_served": True, "took_seconds": 10.0}
+    policy = {"afterSamples": 25}
+    assert why(Standing(**served, age_seconds=39.0), retrain=policy) is None
+    assert why(Standing(**served, age_seconds=40.0), retrain=policy) is not None
+    assert why(Standing(**served, age_seconds=39.0, has_drifted=True), retrain=policy) is not None
+
+
+@on_a_loop
+async def test_after_a_long_training_new_outcomes_wait() -> None:
+    async with stage() as on:
+        await on.apply(training={"gate": "none", "retrain": {"afterSamples": 1, "onDrift": False}})
+        on.world.hold_trainings = asyncio.Event()
+        await on.train()
+        await on.clock.pass_by(60)
+        on.world.hold_trainings.set()
+        await settled()
+        assert on.world.trained_count == 1
+        await on.outcome(5000)
+        await on.clock.pass_by(200)
+        assert on.world.trained_count == 1
+        await on.clock.pass_by(60)
+        assert on.world.trained_count == 2, "they are not forgotten"
+
+
 def test_a_failed_training_is_tried_again_after_new_points_or_a_while() -> None:
     assert why(Standing(points=50, failed_seconds=599, points_since_failure=9)) is None
     assert why(Standing(points=50, failed_seconds=1, points_since_failure=10)) is not None
@@ -99,7 +124,9 @@ async def test_before_there_are_enough_points_the_plugin_says_no_itself() -> Non
         await on.apply()
         on.world.says_no = "Not enough data"
         said = await on.ask()
-        assert (said.no, said.waiting, said.fault) == ("Not enough data", Reason.NOT_ENOUGH_DATA, False)
+        lacking = "the history has 3 of the 10 points that training needs"
+        assert (said.no, said.waiting) == (f"Not enough data ({lacking})", Reason.NOT_ENOUGH_DATA)
+        assert not said.fault
         assert on.snapshot.trained == (
             Reason.NOT_ENOUGH_DATA,
             "the history has 3 of the 10 points that training needs",
