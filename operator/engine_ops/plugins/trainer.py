@@ -53,6 +53,7 @@ class Trainer:
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._trained_at = 0.0
+        self._took_seconds = 0.0
         self._failed_at: float | None = None
         self.failure: str | None = None
         self.points_since = 0
@@ -78,6 +79,7 @@ class Trainer:
             points_since=self.points_since,
             samples=newest.record.samples if newest is not None else None,
             age_seconds=now - max(self._trained_at, newest.record.trained_at_ms / 1000 if newest is not None else 0.0),
+            took_seconds=self._took_seconds,
             is_served=roles.active is not None,
             has_drifted=roles.active is not None and roles.active.tracker.has_drifted,
             candidate=candidate,
@@ -130,6 +132,7 @@ class Trainer:
     ) -> None:
         async with self._hosting.training:
             counted, self.points_since = self.points_since, 0
+            began = self._hosting.now()
             instance = in_place
             model = None
             try:
@@ -152,6 +155,7 @@ class Trainer:
             # Not busy any more for whoever looks from within.
             self._task = None
             self._trained_at = self._hosting.now()
+            self._took_seconds = max(0.0, self._trained_at - began)
             self.failure, self._failed_at = None, None
             self._has_trained(model, edition)
 

@@ -18,6 +18,10 @@ FIRST_LOOK: Final = 30
 SETTLED_SECONDS: Final = 24 * 3600.0
 """And so has any that is this old."""
 
+REST: Final = 4.0
+"""After a training, new outcomes bring no other one for so many times as long as it took. The model of a long history
+would else be trained without a pause where outcomes come quickly, on a processor that requests need."""
+
 RETRY_SECONDS: Final = 600.0
 """After a failed training, unless as many new points came as the first training needs."""
 
@@ -55,6 +59,8 @@ class Standing:
         Points that the newest model was trained on; None where there is no model.
     age_seconds
         Since its training.
+    took_seconds
+        How long the last training took; 0 where there was none since the operator started.
     is_served
         Whether any model is served behind its gate.
     has_drifted
@@ -71,6 +77,7 @@ class Standing:
     points_since: int = 0
     samples: int | None = None
     age_seconds: float = 0.0
+    took_seconds: float = 0.0
     is_served: bool = False
     has_drifted: bool = False
     candidate: Candidate | None = None
@@ -107,7 +114,8 @@ def _reason_to_retrain(training: PluginTraining, standing: Standing, samples: in
     policy = training.retrain
     if standing.candidate is not None and _is_on_trial(standing.candidate, standing.is_served):
         return None
-    if policy.after_samples is not None and standing.points_since >= policy.after_samples:
+    rested = standing.age_seconds >= REST * standing.took_seconds
+    if policy.after_samples is not None and standing.points_since >= policy.after_samples and rested:
         return f"{standing.points_since} outcomes have come since the last training"
     if policy.interval_seconds is not None and standing.age_seconds >= policy.interval_seconds:
         return f"the last training was {standing.age_seconds:.0f} s ago"
