@@ -16,6 +16,7 @@ from engine_ops.cli.explaining import Told, has_answer, tell, tell_about_cluster
 from engine_ops.cli.focus import Focus
 from engine_ops.cli.live_cluster import LiveReader, connect
 from engine_ops.cli.manifests import value_of
+from engine_ops.cli.predicted import solved_by_of
 from engine_ops.cli.printing import safe
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError
@@ -99,9 +100,10 @@ async def _tell(connection: Connection, namespace: str, name: str, cluster: Clus
         return Told(f"{safe(name)}: {safe(error.message)}\n")
     except ApiError as error:
         return Told(f"{safe(name)}: what the answer is made of cannot be read: {safe(error.message)}\n")
+    solved_by = solved_by_of(status)
     if spec.cluster is not None:
-        return await tell_about_cluster(name, namespace, spec, result, cluster, focus)
-    return tell(name, spec, data, result, focus=focus)
+        return await tell_about_cluster(name, namespace, spec, result, cluster, focus, solved_by)
+    return tell(name, spec, data, result, focus=focus, solved_by=solved_by)
 
 
 async def _read_key(connection: Connection, namespace: str, name: str, key: str) -> bytes:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
-from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus
+from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus, SolvedBy
 from engine_ops.cli.answering import answer_all
 from engine_ops.cli.cluster_question import ClusterQuestion, ClusterReader, NoCluster, ask
 from engine_ops.cli.focus import Focus, explanations
 from engine_ops.cli.manifests import Manifests, Request
+from engine_ops.cli.predicted import explain_prediction, is_prediction, notes_of, solved_by_of
 from engine_ops.cli.printing import format_table, safe
 from engine_ops.controllers.solving import data_path
 from engine_ops.engine.contract import Explanation, Solver
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _RESULT: Final = "status.result"
 _WHOLE: Final = Focus()
+_NOBODY: Final = SolvedBy()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ async def tell_manifests(
         elif found is None:
             told.append(tell_conditions(request.name, answered.status))
         else:
-            told.append(_tell_request(manifests, request, found, answered.question, focus))
+            solved_by = solved_by_of(answered.status)
+            told.append(_tell_request(manifests, request, found, answered.question, focus, solved_by))
     return told
 
 
@@ -121,6 +124,7 @@ def tell(
     question: ClusterQuestion | None = None,
     focus: Focus = _WHOLE,
     notes: Sequence[str] = (),
+    solved_by: SolvedBy = _NOBODY,
 ) -> Told:
     """Explain an answer.
 
@@ -140,11 +144,17 @@ def tell(
         What of the answer is explained.
     notes
         Last sentences.
+    solved_by
+        What made the answer.
     """
     path = data_path(spec)
     try:
-        problem = (spec.data or {}) if data is None else read_json_or_yaml(data, path)
         whole = _decompress(result) if isinstance(result, bytes) else result
+        if is_prediction(spec, solved_by):
+            explanation = explain_prediction(spec.type.value, whole, solved_by)
+            return Told(_format(name, explanation), explained=True, name=name)
+        notes = (*notes_of(solved_by), *notes)
+        problem = (spec.data or {}) if data is None else read_json_or_yaml(data, path)
         with _faults_named(spec):
             solver = _solver(spec, question)
             found = explanations(solver, problem, spec.constraints or {}, whole, question, focus)
@@ -164,6 +174,7 @@ async def tell_about_cluster(
     result: Mapping[str, Any] | bytes,
     cluster: ClusterReader,
     focus: Focus,
+    solved_by: SolvedBy = _NOBODY,
 ) -> Told:
     """Explain an answer about a cluster as it was at another moment.
 
@@ -179,6 +190,8 @@ async def tell_about_cluster(
         The cluster.
     focus
         What of the answer is explained.
+    solved_by
+        What made it.
     """
     try:
         question = await ask(cluster, namespace, spec)
@@ -196,7 +209,7 @@ async def tell_about_cluster(
         told = Told(faults=error.faults)
     else:
         notes = (cluster.moment, fitted.note) if fitted.note else (cluster.moment,)
-        told = tell(name, spec, None, fitted.result, fitted.question, focus, notes)
+        told = tell(name, spec, None, fitted.result, fitted.question, focus, notes, solved_by)
     if told.faults and all(fault.path.startswith(_RESULT) for fault in told.faults):
         # Nobody wrote it, and nobody need mend it.
         return Told(safe(f"{name}: the answer does not fit this cluster: {told.faults[0].message}; ask again") + "\n")
@@ -235,10 +248,10 @@ async def _tell_stored(
     cluster: ClusterReader,
     focus: Focus,
 ) -> Told:
-    spec = request.spec
+    spec, solved_by = request.spec, solved_by_of(request.body["status"])
     if spec is None or spec.cluster is None:
-        return _tell_request(manifests, request, result, None, focus)
-    return await tell_about_cluster(request.name, request.namespace, spec, result, cluster, focus)
+        return _tell_request(manifests, request, result, None, focus, solved_by)
+    return await tell_about_cluster(request.name, request.namespace, spec, result, cluster, focus, solved_by)
 
 
 def _tell_request(
@@ -247,6 +260,7 @@ def _tell_request(
     result: Mapping[str, Any] | bytes,
     question: ClusterQuestion | None,
     focus: Focus,
+    solved_by: SolvedBy,
 ) -> Told:
     spec = request.spec
     if spec is None:
@@ -258,7 +272,7 @@ def _tell_request(
             data = manifests.value(request.namespace, ref.name, ref.key)
         except WaitingError as error:
             return Told(f"{safe(request.name)}: {safe(error.message)}\n")
-    return tell(request.name, spec, data, result, question, focus)
+    return tell(request.name, spec, data, result, question, focus, solved_by=solved_by)
 
 
 @contextlib.contextmanager
