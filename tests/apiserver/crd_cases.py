@@ -283,7 +283,7 @@ CASES = [
     *_bounds(PLUGIN, "status.claimedConfidence", 0, 1),
     *[
         case
-        for name in ("requests", "answers", "failures", "fallbacks")
+        for name in ("requests", "answers", "failures", "declined", "leftOut", "fallbacks")
         for case in _bounds(PLUGIN, f"status.counts.{name}", 0, MAX_COUNT)
     ],
     *_bounds(PLUGIN, "status.latency.p50Ms", 0, 2**31 - 1),

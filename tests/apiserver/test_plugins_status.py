@@ -161,7 +161,7 @@ def test_a_whole_status_is_stored_as_it_was_written_and_shown_in_the_columns(
             description="d", types=("resource",), config_schema=b'{"type":"object","properties":{}}',
             model=MODEL, candidate=CandidateInfo(MODEL, 7, "better so far"), skill=0.25, skill_key="expected_duration",
             outcomes=40, loss=0.5, baseline_loss=0.75, confidence=1.0, claimed_confidence=0.5, drift=False,
-            counts=Counts(5, 4, 1, 2), p50_ms=1.0, p99_ms=9.0, last_error=LastError("it raised", THEN),
+            counts=Counts(9, 4, 1, 2, 2, 6), p50_ms=1.0, p99_ms=9.0, last_error=LastError("it raised", THEN),
             degraded="it crashed 5 times",
         )  # fmt: skip
         found = await plugin.until(lambda found: "model" in found["status"])

@@ -80,6 +80,7 @@ class World:
         self.prediction: dict[str, float] = {"expected_duration": 5000.0}
         self.predictions: dict[str, dict[str, float]] = {}
         self.says_no: str | None = None
+        self.unanswered: Unanswered | None = None
         self.trained_count = 0
         self.training_now = 0
         self.most_at_once = 0
@@ -157,6 +158,8 @@ class ScriptedInstance:
             await asyncio.sleep(0)
         finally:
             self.in_flight -= 1
+        if self.world.unanswered is not None:
+            return self.world.unanswered
         if self.world.says_no is not None:
             return Replied(no=self.world.says_no, is_trained=bool(self.model))
         self.counters.answered += 1

@@ -59,6 +59,7 @@ class Scripted:
         self.keys: list[tuple[bytes | None, str | None, bool]] = []
         self.aside = 0
         self.fates: list[tuple[bool, str, bool]] = []
+        self.left_out_times = self.passed_over_times = 0
         self.speaks = asyncio.Event()
         """A silent plugin says its next reply then."""
         self.cancelled = 0
@@ -88,6 +89,12 @@ class Scripted:
 
     def judged(self, *, served: bool, no: str, unusable: bool) -> None:
         self.fates.append((served, no, unusable))
+
+    def left_out(self) -> None:
+        self.left_out_times += 1
+
+    def passed_over(self) -> None:
+        self.passed_over_times += 1
 
 
 def no(why: str, **options: Any) -> Said:
@@ -300,6 +307,7 @@ def test_whatever_a_plugin_does_the_built_in_answers_and_says_why(reply: Reply, 
         world = World([Scripted("p", reply)])
         assert is_own(by(await world.ask()), f"p: {reason}")
         assert world.plugins[0].fates == ([] if fate is None else [(False, reason, fate)])
+        assert world.plugins[0].passed_over_times == 1
 
     run(test)
 
@@ -312,6 +320,7 @@ def test_the_next_plugin_is_asked_after_a_no_and_after_nonsense() -> None:
         assert solved_by["fallbackReason"].startswith("a: busy; b: result.nodes[0]")
         # What the built-in said when b was judged is held against c.
         assert world.pool.kinds == ["with", "beside"]
+        assert [plugin.passed_over_times for plugin in world.plugins] == [1, 1, 0]
 
     run(test)
 
@@ -321,6 +330,8 @@ def test_an_answer_worse_than_the_built_ins_ends_the_search_for_another() -> Non
         world = World([Scripted("a", WORSE), Scripted("b", BEST)])
         assert is_own(by(await world.ask()), "a: worse than the built-in's answer: score 0.666667 against 1")
         assert world.plugins[1].asks == []
+        assert world.plugins[1].aside == 1, "its models are scored all the same"
+        assert [plugin.passed_over_times for plugin in world.plugins] == [1, 0]
 
     run(test)
 
@@ -398,6 +409,7 @@ def test_no_more_than_a_few_wait_for_one_plugin_and_the_others_do_without() -> N
         await until(lambda: len(world.plugins[0].asks) == 2 and world.pool.kinds == ["alone"] * 2)
         for _ in range(20):
             assert is_own(by(await world.ask()), "hung: 2 requests wait for it already")
+        assert (world.plugins[0].left_out_times, world.plugins[0].passed_over_times) == (20, 20)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -443,6 +455,7 @@ def test_a_request_at_fault_is_not_kept_waiting() -> None:
         assert isinstance(outcome, Failed)
         assert (outcome.reason, outcome.waiting) == (Reason.INVALID_DATA, False)
         assert world.plugins[0].cancelled == 1
+        assert world.plugins[0].passed_over_times == 0, "nobody has answered it"
 
     run(test)
 
@@ -529,6 +542,7 @@ def test_a_prediction_is_the_result_where_the_data_is_not_the_built_ins() -> Non
         assert json.loads(answered(outcome).solved.result) == PREDICTION["result"]
         assert [plugin.keys[0][2] for plugin in world.plugins[:2]] == [True, True]
         assert world.plugins[2].aside == 1
+        assert [plugin.passed_over_times for plugin in world.plugins] == [1, 0, 0]
 
     run(test)
 

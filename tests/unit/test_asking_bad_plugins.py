@@ -81,7 +81,9 @@ def test_a_bad_plugin_costs_no_request_its_answer(host: RealHost, bad: Case) -> 
                 reason = outcome.fallback_reason or ""
                 assert reason.startswith(f"{name}: ")
                 assert re.search(bad.reason, reason, re.IGNORECASE), reason
-                assert shown.counts.requests == 1
+                counts = shown.counts
+                assert (counts.requests, counts.fallbacks) == (1, 1)
+                assert counts.failures + counts.declined == 1
             # Good packs, and does nothing else; where it has nothing to say the built-in answers.
             assert by(outcome).get("plugin") == ("good" if bad.request_type == "resource" else None)
         finally:

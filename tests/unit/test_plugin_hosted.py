@@ -8,7 +8,8 @@ from hosted_world import on_a_loop, stage
 from scripted_instances import ask_of, settled, spec_of
 
 from engine_ops.api.reasons import Reason
-from engine_ops.plugins.instance import PluginBrokenError
+from engine_ops.plugins.instance import PluginBrokenError, Unanswered
+from engine_ops.plugins.snapshot import Counts
 
 
 @on_a_loop
@@ -241,9 +242,35 @@ async def test_what_became_of_requests_is_counted() -> None:
         on.plugin.judged(served=False, no="the built-in's is better", unusable=False)
         await on.ask()
         on.plugin.judged(served=False, no="node n9 does not exist", unusable=True)
-        counts = on.snapshot.counts
-        assert (counts.requests, counts.answers, counts.failures, counts.fallbacks) == (3, 2, 1, 2)
+        assert on.snapshot.counts == Counts(requests=3, answers=2, failures=1)
         assert on.world.instances[0].counters.failures == 1
+        on.world.says_no = "not today"
+        await on.ask()
+        on.plugin.passed_over()
+        assert on.snapshot.counts == Counts(requests=4, answers=2, failures=1, declined=1, fallbacks=1)
+        on.world.unanswered = Unanswered("it died", "crashed")
+        await on.ask()
+        on.world.unanswered = Unanswered("it is left out", "open")
+        await on.ask()
+        on.plugin.left_out()
+        assert on.snapshot.counts == Counts(requests=7, answers=2, failures=2, declined=1, left_out=2, fallbacks=1)
+
+
+@on_a_loop
+async def test_a_request_that_is_given_up_is_counted_and_a_question_beside_it_is_not() -> None:
+    async with stage() as on:
+        await on.apply()
+        on.world.hold_asks = asyncio.Event()
+        asking = asyncio.create_task(on.ask())
+        await settled()
+        assert on.snapshot.counts == Counts()
+        asking.cancel()
+        await settled()
+        assert on.snapshot.counts == Counts(requests=1, left_out=1)
+        on.world.hold_asks.set()
+        said = await on.plugin.ask(ask_of(), point=None, workload=None, needs_prediction=False)
+        assert said.envelope is not None
+        assert on.snapshot.counts == Counts(requests=1, left_out=1)
 
 
 @on_a_loop

@@ -137,11 +137,11 @@ def test_every_number_has_its_place() -> None:
             version="1.2", description="d", types=("resource",), config_schema=b'{"type":"object"}',
             model=MODEL, candidate=CandidateInfo(MODEL, 7, "better so far"),
             skill=-0.0001, skill_key="expected_duration", outcomes=40, loss=0.12345, baseline_loss=0.5, drift=True,
-            confidence=0.7777, claimed_confidence=1.0, counts=Counts(5, 4, 1, 2), p50_ms=1.4, p99_ms=9.6,
+            confidence=0.7777, claimed_confidence=1.0, counts=Counts(9, 4, 1, 2, 2, 6), p50_ms=1.4, p99_ms=9.6,
             last_error=LastError("it raised", THEN),
         )
     )  # fmt: skip
-    model = {"id": "m", "trainedAt": "2026-01-02T03:04:05Z", "samples": 12, "digest": MODEL.digest}
+    model = {"id": "m", "trainedAt": "2026-01-02T03:04:05Z", "samples": 12, "digest": MODEL.digest[:19]}
     del found["conditions"]
     assert found == {
         "observedGeneration": 3,
@@ -155,7 +155,7 @@ def test_every_number_has_its_place() -> None:
         "score": {"key": "expected_duration", "outcomes": 40, "drift": True, "loss": 0.1235, "baselineLoss": 0.5},
         "confidence": 0.778,
         "claimedConfidence": 1.0,
-        "counts": {"requests": 5, "answers": 4, "failures": 1, "fallbacks": 2},
+        "counts": {"requests": 9, "answers": 4, "failures": 1, "declined": 2, "leftOut": 2, "fallbacks": 6},
         "latency": {"p50Ms": 1, "p99Ms": 10},
         "lastError": "2026-01-02T03:04:05Z it raised",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from scripted_instances import digest_of, settled, spec_of
 
 from engine_ops.api.optimizerplugin import PluginTraining
 from engine_ops.api.reasons import Reason
+from engine_ops.controllers.plugin_status import status_of
 from engine_ops.plugins.instance import PluginBrokenError
 from engine_ops.plugins.model_store import MemoryModelStore
 from engine_ops.plugins.training import Candidate, Standing, is_ever_gated, is_gated, reason_to_train
@@ -423,9 +425,10 @@ async def test_a_pinned_model_is_served_and_nothing_trained() -> None:
         policy = {"gate": "none", "retrain": {"afterSamples": 1}}
         await on.apply(training=policy)
         await on.train()
+        pin = status_of(on.snapshot, {}, 1, datetime.datetime.now(datetime.UTC))["model"]["digest"]
+        assert pin == digest_of("model-1")[:19]
         await on.outcome(5000)
         assert on.world.trained_count == 2
-        pin = digest_of("model-1")[:19]
         await on.apply(training={**policy, "pinnedModel": pin})
         assert b"model-1" in ((await on.ask()).envelope or b"")
         assert on.snapshot.trained is not None

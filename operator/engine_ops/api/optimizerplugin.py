@@ -155,8 +155,8 @@ class PluginTraining(ResourceModel):
     """Within which factor of the outcome a prediction counts as right, as a string; "1.25" unless set. The confidence
     is the share of predictions that do."""
     pinned_model: Annotated[str, Field(pattern=DIGEST, max_length=71)] | None = None
-    """The digest of an earlier model that is to be served, as status.model.digest had it. Nothing is trained while it
-    is set."""
+    """The digest of an earlier model that is to be served, as status.model.digest had it: the beginning of one of the
+    last three. While it is none of these, the others are served as ever. Nothing is trained while it is set."""
 
     @property
     def tolerance_factor(self) -> float:
@@ -202,7 +202,7 @@ class PluginModel(ResourceModel):
     samples: Count | None = None
     """How many points of history it was trained on."""
     digest: Word | None = None
-    """A digest of the trained model, such as sha256:abc."""
+    """Of the trained model: sha256: and the first 12 digits, as training.pinnedModel takes it."""
 
 
 class PluginCandidate(PluginModel):
@@ -230,16 +230,21 @@ class PluginScore(ResourceModel):
 
 
 class PluginCounts(ResourceModel):
-    """What was asked of the plugin since the operator started counting."""
+    """What became of requests since the operator started; answers, failures, declined and leftOut add up to them."""
 
     requests: Count = 0
-    """How many requests the plugin was asked."""
+    """How many requests came to the plugin."""
     answers: Count = 0
-    """To how many of them it gave something that could be used."""
+    """To how many of them it gave something that could be used, be it served or not."""
     failures: Count = 0
-    """How many of them ended in an error, a time-out or a crash."""
+    """How many of them ended in an error, a time-out or a crash, or in an answer that was infeasible or nonsense."""
+    declined: Count = 0
+    """To how many of them it said, in good order, that it had no answer."""
+    left_out: Count = 0
+    """How many of them it was not asked, or not waited for: it was starting, in shadow, being trained, busy or left out
+    after failures in a row, or the request had no time left."""
     fallbacks: Count = 0
-    """How many of them another plugin or the built-in algorithm answered instead."""
+    """How many of all requests another plugin or the built-in algorithm answered instead."""
 
 
 class PluginLatency(ResourceModel):

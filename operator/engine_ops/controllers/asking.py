@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -99,7 +99,8 @@ class Asking:
         """Answer a request about the live cluster. Plugins see it as if the request named its tasks and nodes."""
         if posed.spec.type is not RequestType.SCHEDULING:
             noes = [f"{plugin.name}: {_NOT_REPACKING}" for plugin in plugins]
-            return with_reasons(await self._solve(posed, posed.task), noes)
+            outcome = await self._solve(posed, posed.task)
+            return outcome if isinstance(outcome, Failed) else with_reasons(outcome, noes)
         described = await self._solve(
             posed, msgspec.structs.replace(posed.task, describe=True, inline_limit_bytes=MAX_FRAME_BYTES)
         )
@@ -124,6 +125,7 @@ class Asking:
             outcome = await self._solve(posed, heard.reply_to(posed.task))
             if isinstance(outcome, Answered):
                 plugin.judged(served=True, no="", unusable=False)
+                _pass_over(plugins[:place])
                 ask_aside(posed, plugins[place + 1 :])
                 return with_reasons(dataclasses.replace(outcome, share=heard.share(plugin.name)), noes)
             if outcome.reason == Reason.INVALID_DATA:
@@ -131,7 +133,10 @@ class Asking:
             plugin.judged(served=False, no=outcome.message, unusable=True)
             noes.append(f"{plugin.name}: {outcome.message}")
         if posed.spec.type is RequestType.ML_DRIVEN and posed.spec.plugin is None:
-            return await self._predict_from_history(posed, noes)
+            outcome = await self._predict_from_history(posed, noes)
+            if isinstance(outcome, Answered):
+                _pass_over(plugins)
+            return outcome
         if not plugins and posed.spec.plugin is None:
             noes = self._starting()
         return await self._no_plugin(posed, noes, short_of_data=short_of_data)
@@ -174,6 +179,11 @@ class Asking:
                     return await hear(posed, plugin, needs_prediction=True)
             except TimeoutError:
                 return Unheard(f"no answer within spec.timeoutSeconds ({posed.spec.timeout_seconds} s)")
+
+
+def _pass_over(plugins: Iterable[Plugin]) -> None:
+    for plugin in plugins:
+        plugin.passed_over()
 
 
 class _Time:

@@ -86,6 +86,7 @@ class Comparison:
         self._known: Answered | None = None
         """The built-in's answer that came with the judgement of a reply."""
         self._noes: list[str] = []
+        self._passed_over: list[Plugin] = []
         self._enough = False
 
     async def run(self, plugins: Sequence[Plugin]) -> Answered | Failed:
@@ -99,13 +100,17 @@ class Comparison:
         try:
             for place, plugin in enumerate(plugins):
                 outcome = await self._try(plugin)
-                if isinstance(outcome, Answered):
+                if isinstance(outcome, Failed):
+                    return outcome
+                if outcome is not None or self._enough:
                     ask_aside(self._posed, plugins[place + 1 :])
                 if outcome is not None:
-                    return self._timed(with_reasons(outcome, self._noes))
+                    return self._answered(outcome)
+                self._passed_over.append(plugin)
                 if self._enough:
                     break
-            return self._timed(with_reasons(await self._without_plugins(), self._noes))
+            built_in = await self._without_plugins()
+            return built_in if isinstance(built_in, Failed) else self._answered(built_in)
         finally:
             await _end(self._built_in)
 
@@ -114,6 +119,7 @@ class Comparison:
         busy = self._late.too_many(plugin.name)
         if busy is not None:
             self._no(plugin, busy)
+            plugin.left_out()
             return None
         asking = asyncio.create_task(hear(self._posed, plugin))
         try:
@@ -226,17 +232,18 @@ class Comparison:
     def _no(self, plugin: Plugin, why: str) -> None:
         self._noes.append(f"{plugin.name}: {why}")
 
-    def _timed(self, outcome: Answered | Failed) -> Answered | Failed:
-        """Count the time from the first question on."""
-        if isinstance(outcome, Failed):
-            return outcome
+    def _answered(self, outcome: Answered) -> Answered:
+        """Tell of the plugins that did not answer, and count the time from the first question on."""
+        for plugin in self._passed_over:
+            plugin.passed_over()
+        outcome = with_reasons(outcome, self._noes)
         duration_ms = round((self._loop.time() - self._started) * 1000)
         return dataclasses.replace(outcome, solved=msgspec.structs.replace(outcome.solved, duration_ms=duration_ms))
 
 
-def with_reasons(outcome: Answered | Failed, noes: Sequence[str]) -> Answered | Failed:
-    """Return an answer with the reasons why plugins did not give it; a failure stays as it is."""
-    if isinstance(outcome, Failed) or not noes:
+def with_reasons(outcome: Answered, noes: Sequence[str]) -> Answered:
+    """Return an answer with the reasons why plugins did not give it."""
+    if not noes:
         return outcome
     reason = "; ".join(noes)
     if len(reason) > MAX_FALLBACK_REASON:

@@ -14,6 +14,7 @@ import msgspec
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
+from engine_ops.controllers.plugin_status import counts_of
 from engine_ops.controllers.plugins_config import PluginsConfig
 from engine_ops.controllers.view import PluginView
 from engine_ops.history.feed import HistoryFeed
@@ -156,7 +157,7 @@ class OperatorPlugins:
             if snapshot is not None:
                 shown[name] = {
                     "state": snapshot.state,
-                    **{key: getattr(snapshot.counts, key) for key in ("requests", "answers", "failures", "fallbacks")},
+                    **counts_of(snapshot.counts),
                     "lastError": snapshot.last_error.message if snapshot.last_error is not None else None,
                 }
         return shown

@@ -18,7 +18,7 @@ import msgspec
 from engine_ops.api.conditions import READY, RECONCILING, STALLED, Wanted, conditions_of, cut, find, timestamp
 from engine_ops.api.faults import Fault, InvalidDataError
 from engine_ops.api.reasons import Reason
-from engine_ops.plugins.snapshot import ModelInfo, PluginSnapshot
+from engine_ops.plugins.snapshot import Counts, ModelInfo, PluginSnapshot
 
 Status = dict[str, Any]
 
@@ -29,6 +29,8 @@ MAX_WORD: Final = 256
 MAX_TEXT: Final = 1024
 MAX_LAST_ERROR: Final = 4096
 MAX_TYPES: Final = 16
+SHOWN_DIGEST: Final = len("sha256:") + 12
+"""Of a digest: as much as names one of three models beyond doubt, and as ``training.pinnedModel`` takes."""
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 """A longer JSON schema of the settings is left out: every list of plugins would carry it."""
 MAX_LOSS: Final = 2.0**53
@@ -72,16 +74,23 @@ def status_of(snapshot: PluginSnapshot, previous: Mapping[str, Any], generation:
         "score": _score(snapshot),
         "confidence": _share(snapshot.confidence),
         "claimedConfidence": _share(snapshot.claimed_confidence),
-        "counts": {
-            "requests": snapshot.counts.requests,
-            "answers": snapshot.counts.answers,
-            "failures": snapshot.counts.failures,
-            "fallbacks": snapshot.counts.fallbacks,
-        },
+        "counts": counts_of(snapshot.counts),
         "latency": _latency(snapshot),
         "lastError": _last_error(snapshot),
     }
     return {field: value for field, value in status.items() if value is not None}
+
+
+def counts_of(counts: Counts) -> dict[str, int]:
+    """Return the counts as the status has them."""
+    return {
+        "requests": counts.requests,
+        "answers": counts.answers,
+        "failures": counts.failures,
+        "declined": counts.declined,
+        "leftOut": counts.left_out,
+        "fallbacks": counts.fallbacks,
+    }
 
 
 def invalid(error: InvalidDataError, previous: Mapping[str, Any], generation: int, now: datetime.datetime) -> Status:
@@ -137,7 +146,7 @@ def _model(model: ModelInfo | None) -> Status | None:
         "id": cut(model.id, MAX_WORD),
         "trainedAt": timestamp(model.trained_at),
         "samples": model.samples,
-        "digest": cut(model.digest, MAX_WORD),
+        "digest": model.digest[:SHOWN_DIGEST],
     }
 
 

@@ -68,7 +68,7 @@ class Plugin(Protocol):
         ask
             The request.
         point
-            Key of the history point that will tell how it went; None for what is not to be scored.
+            Key of the history point that will tell how it went; None for what is neither to be scored nor counted.
         workload
             Key of the workload that the answer is for.
         needs_prediction
@@ -80,6 +80,12 @@ class Plugin(Protocol):
 
     def judged(self, *, served: bool, no: str, unusable: bool) -> None:
         """Take note of what became of a reply: served or not, and why; ``unusable`` if it was at fault."""
+
+    def left_out(self) -> None:
+        """Take note of a request that it was not asked, though its turn had come."""
+
+    def passed_over(self) -> None:
+        """Take note that another has answered a request that it was asked, or left out of."""
 
 
 class Snapshot(Protocol):

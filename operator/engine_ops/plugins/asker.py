@@ -11,7 +11,7 @@ from engine_ops.api.optimizerplugin import PluginMode
 from engine_ops.api.reasons import Reason
 from engine_ops.plugins.instance import Instance, Unanswered
 from engine_ops.plugins.messages import Ask, Replied
-from engine_ops.plugins.plugin_state import PluginState
+from engine_ops.plugins.plugin_state import Fate, PluginState
 from engine_ops.plugins.said import Said
 from engine_ops.plugins.trained_model import TrainedModel
 from engine_ops.plugins.training import is_gated
@@ -64,8 +64,17 @@ class Asker:
 
     async def ask(self, question: Question, *, needs_prediction: bool, timeout_seconds: float | None = None) -> Said:
         """Ask; see `engine_ops.plugins.hosted.HostedPlugin.ask`."""
+        fate: Fate = "left_out"
+        try:
+            said = await self._ask(question, needs_prediction, timeout_seconds)
+            fate = _fate_of(said)
+        finally:
+            if question.point is not None:
+                self._state.count(fate)
+        return said
+
+    async def _ask(self, question: Question, needs_prediction: bool, timeout_seconds: float | None) -> Said:
         state = self._state
-        state.count(requests=1)
         self.last_ask = question.ask
         if state.spec.mode is PluginMode.SHADOW:
             self.ask_aside(question)
@@ -86,7 +95,6 @@ class Asker:
             # It was replaced before the request's turn came: whoever has replaced it is there already.
             if answer.kind != "closing" or self._closed or not tries_left:
                 break
-        state.count(answers=said.envelope is not None, failures=said.fault)
         return said
 
     def ask_aside(self, question: Question, *, but: TrainedModel | None = None) -> None:
@@ -154,7 +162,7 @@ class Asker:
             if waiting is not None:
                 wanted = self._state.spec.training.min_samples
                 no = f"{no} (the history has {self._state.points} of the {wanted} points that training needs)"
-            return dataclasses.replace(self._no(no, waiting=waiting), fault=reply.failed)
+            return dataclasses.replace(self._no(no, waiting=waiting), fault=reply.failed, declined=not reply.failed)
         if model is not None:
             self._heard(reply, model, question)
         return Said(
@@ -183,6 +191,14 @@ class Asker:
     def _version(self) -> str:
         opened = self._state.opened
         return opened.version if opened is not None else ""
+
+
+def _fate_of(said: Said) -> Fate:
+    if said.envelope is not None:
+        return "answers"
+    if said.fault:
+        return "failures"
+    return "declined" if said.declined else "left_out"
 
 
 def _has_result(reply: Replied) -> bool:

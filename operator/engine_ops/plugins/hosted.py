@@ -151,7 +151,7 @@ class HostedPlugin:
         ask
             The request.
         point
-            The key under which its outcome will be told; None where it is not to be scored.
+            The key under which its outcome will be told; None where it is neither to be scored nor counted.
         workload
             Its `engine_ops.ml.keys.workload_key`.
         needs_prediction
@@ -191,12 +191,18 @@ class HostedPlugin:
             Whether the plugin is to blame: it was infeasible, or nonsense.
         """
         instance = self._state.lineup.instance
-        if unusable:
-            self._state.count(failures=1, answers=-1)
+        if unusable and not served:
+            self._state.count_unusable()
             if instance is not None:
                 instance.blame(no)
-        if not served:
-            self._state.count(fallbacks=1)
+
+    def left_out(self) -> None:
+        """Take note of a request that it was not asked, though its turn had come."""
+        self._state.count("left_out")
+
+    def passed_over(self) -> None:
+        """Take note that another has answered a request that it was asked, or left out of."""
+        self._state.count_fallback()
 
     def outcome(self, point: str | None, values: Mapping[str, float]) -> None:
         """Take note of an outcome. Told of every point once.

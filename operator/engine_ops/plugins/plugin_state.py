@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec
 from engine_ops.api.reasons import Reason
@@ -15,6 +16,9 @@ from engine_ops.plugins.snapshot import Counts
 from engine_ops.plugins.trainer import Trainer
 from engine_ops.plugins.training import is_ever_gated
 from engine_ops.plugins.trials import Trials
+
+Fate = Literal["answers", "failures", "declined", "left_out"]
+"""What comes of a request; see `Counts`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,12 +105,16 @@ class PluginState:
             return None
         return self.trainer.why(self.spec.training, self.lineup.roles)
 
-    def count(self, *, requests: int = 0, answers: int = 0, failures: int = 0, fallbacks: int = 0) -> None:
-        """Count what came of a request."""
-        before = self.counts
-        self.counts = Counts(
-            before.requests + requests,
-            before.answers + answers,
-            before.failures + failures,
-            before.fallbacks + fallbacks,
-        )
+    def count(self, fate: Fate) -> None:
+        """Count a request, and what came of it."""
+        counts = self.counts
+        self.counts = dataclasses.replace(counts, requests=counts.requests + 1, **{fate: getattr(counts, fate) + 1})
+
+    def count_unusable(self) -> None:
+        """Take note that what was counted as an answer is none."""
+        counts = self.counts
+        self.counts = dataclasses.replace(counts, answers=counts.answers - 1, failures=counts.failures + 1)
+
+    def count_fallback(self) -> None:
+        """Count a request that somebody else has answered."""
+        self.counts = dataclasses.replace(self.counts, fallbacks=self.counts.fallbacks + 1)

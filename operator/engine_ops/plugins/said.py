@@ -35,6 +35,8 @@ class Said:
         The measured one of that model; None below 30 outcomes.
     claimed_confidence
         What the plugin says of itself.
+    declined
+        Whether the ``no`` is the plugin's own: it was asked, and said so in good order.
     shadow
         Whether the ``no`` is because it is in shadow: it is asked aside, and never served.
     """
@@ -49,4 +51,5 @@ class Said:
     scored: Mapping[str, float] = dataclasses.field(default_factory=dict)
     confidence: float | None = None
     claimed_confidence: float | None = None
+    declined: bool = False
     shadow: bool = False

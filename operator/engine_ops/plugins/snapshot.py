@@ -63,21 +63,30 @@ class CandidateInfo:
 class Counts:
     """What came of asking the plugin since the operator started. Replies in shadow are not among them.
 
+    Each request is counted once, when it is known what came of it: ``requests`` is the sum of the four after it.
+
     Parameters
     ----------
     requests
-        Requests that it was to answer, whether or not it was asked in the end.
+        Requests that came to it, whether or not it was asked in the end.
     answers
         Replies with a result.
     failures
         Errors, time-outs, crashes, and replies that turned out to be of no use.
+    declined
+        Replies without a result, in good order.
+    left_out
+        Requests that it was not asked, or not waited for: it is starting, in shadow, being trained, busy, or left out
+        after failures in a row; or the request had no time left.
     fallbacks
-        Requests that another plugin or the built-in algorithm answered instead.
+        Of the requests, those that another plugin or the built-in algorithm answered.
     """
 
     requests: int = 0
     answers: int = 0
     failures: int = 0
+    declined: int = 0
+    left_out: int = 0
     fallbacks: int = 0
 
 
