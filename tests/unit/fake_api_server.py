@@ -161,10 +161,12 @@ async def serving(
     directory: Path,
     nodes: FakeNodes,
     token: str = "first",  # noqa: S107
+    routes: Callable[[web.Application], None] = lambda _: None,
 ) -> AsyncIterator[Connection]:
-    """Serve, and give an open connection that uses the kubeconfig ``directory/config``."""
+    """Serve, and give an open connection that uses the kubeconfig ``directory/config``; ``routes`` adds paths."""
     app = web.Application()
     app.router.add_get("/api/v1/nodes", nodes.handle)
+    routes(app)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -115,7 +115,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             lock = LocalLock.for_lease(connection.server, namespace, LEASE_NAME)
             lock.acquire()
             stack.callback(lock.release)
-        lease = Lease(connection, namespace, LEASE_NAME, identity)
+        lease = Lease(_apart(connection, stack), namespace, LEASE_NAME, identity)
         await lease.acquire()
         stack.push_async_callback(_give_back, lease)
         pool = await early_pool.ready()
@@ -170,6 +170,16 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
                 # Says in a sentence what has gone missing since the start, if that is why: a definition, a right.
                 await preflight.check(connection, config.namespaces, namespace)
                 raise
+
+
+def _apart(connection: Connection, stack: contextlib.AsyncExitStack) -> Connection:
+    """Return a connection for the Lease alone, closed by the stack.
+
+    Behind thousands of status writes a renewal would come too late, and end the operator when it has most to do.
+    """
+    own = connection.apart()
+    stack.push_async_callback(own.close)
+    return own
 
 
 async def _plugins(

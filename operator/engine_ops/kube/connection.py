@@ -84,10 +84,17 @@ class Connection:
         """
         source = _choose_source(kubeconfig)
         self = cls(await _load(source), source, _namespace_of(source))
-        self._session = self.new_session(
-            connections=MAX_CONNECTIONS, timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
-        )
+        self._begin(connections=MAX_CONNECTIONS)
         return self
+
+    def apart(self) -> Self:
+        """Return another one to the same server, as the same user: its requests never wait behind those of this one.
+
+        The caller closes it.
+        """
+        other = type(self)(self._configuration, self._kubeconfig, self.namespace)
+        other._begin(connections=1)  # noqa: SLF001 - of its own class
+        return other
 
     def new_session(
         self,
@@ -196,6 +203,10 @@ class Connection:
         """Read one object or list. Raises as `request` does."""
         answer: dict[str, Any] = msgspec.json.decode(await self.request("GET", path, params=params))
         return answer
+
+    def _begin(self, *, connections: int) -> None:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+        self._session = self.new_session(connections=connections, timeout=timeout)
 
     async def _send(
         self,
