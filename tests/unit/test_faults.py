@@ -109,4 +109,7 @@ def test_nothing_is_both_answered_or_stalled_and_waiting() -> None:
     final = {Reason.SOLVED, Reason.BEST_SO_FAR, Reason.INVALID_SPEC, Reason.INVALID_DATA, Reason.UNPLACEABLE}
     final |= {Reason.TIMED_OUT, Reason.SOLVER_CRASHED, Reason.RESULT_TOO_LARGE, Reason.SUSPENDED}
     assert final.isdisjoint(WAITING)
-    assert final | WAITING | {Reason.SOLVING} == set(Reason)
+    of_plugins = {Reason.RUNNING, Reason.DISABLED, Reason.STARTING, Reason.INVALID_CONFIG, Reason.LOAD_FAILED}
+    of_plugins |= {Reason.PLUGIN_UNAVAILABLE, Reason.CRASH_LOOPING, Reason.TRAINED, Reason.SHADOW, Reason.TRAINING}
+    of_plugins |= {Reason.TRAINING_FAILED, Reason.NO_MODEL}
+    assert final | WAITING | {Reason.SOLVING} | of_plugins == set(Reason)

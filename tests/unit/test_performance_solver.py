@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine_ops.api.faults import InvalidDataError
@@ -110,6 +110,7 @@ def test_more_is_asked_for_with_a_higher_quantile_and_margin(
 @given(
     amounts, levels, st.sampled_from(("none", "request", "peak")), st.tuples(st.floats(0.01, 50), st.floats(0.01, 50))
 )
+@example([3.0], 0.5, "none", (1.0, 1.999999999999993))
 def test_interval_limits_and_bounds_are_in_order(
     samples: list[float], level: float, rule: str, bounds: tuple[float, float]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -15,6 +16,8 @@ from engine_ops.engine.performance.model import LimitRule, Objective
 from engine_ops.engine.performance.quantiles import Estimate, FloatArray, estimate
 
 Resource = Literal["cpu", "memory"]
+
+_MILLI = decimal.Decimal("0.001")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,7 +78,9 @@ class Goal:
             return text
         # The step up to a whole mebibyte or milli-core would cross the bound: the bound itself, rounded down.
         if self.resource == "cpu":
-            return format_cpu(math.floor(self.most * 1000 + 1e-9) / 1000)
+            # In decimals: as floats, 0.7 would be below 700m, and a hair below 2 would be 2.
+            whole = decimal.Decimal(repr(self.most)).quantize(_MILLI, rounding=decimal.ROUND_FLOOR)
+            return format_cpu(float(whole))
         return str(math.floor(self.most))
 
 
