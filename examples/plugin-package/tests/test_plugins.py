@@ -47,6 +47,15 @@ def test_run_times(user: str, expected_ms: float) -> None:
     assert answer["result"] == {"expected_duration": expected_ms}
 
 
+def test_the_time_that_an_answer_took_is_no_run_time() -> None:
+    metadata = {"request": {"user": "bob"}, "outcome": {"of": "request", "state": "succeeded"}}
+    answer = WorkloadDataPoint(9000, "ml-driven", {}, 1.0, True, metadata)
+    plugin = LastTwoPlugin()
+    plugin.init()
+    plugin.train_model([*history(), answer])
+    assert plugin.optimize({"type": "ml-driven", "user": "bob"})["result"] == {"expected_duration": 10_000}
+
+
 def test_idle_nodes_come_first() -> None:
     nodes = [{"id": "busy", "cpuLoad": 75, "memoryLoad": 10}, {"id": "idle", "cpuLoad": 25, "memoryLoad": 50}]
     request = OptimizationRequest(id="a", type="scheduling", data={"nodes": nodes})

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pydantic
-from engine_ops.ml import BaseMLModel, MLPluginInterface, PluginMetadata, PredictionResult, WorkloadDataPoint
+from engine_ops.ml import (
+    BaseMLModel,
+    MLPluginInterface,
+    PluginMetadata,
+    PredictionResult,
+    WorkloadDataPoint,
+    WorkloadDataset,
+)
 
 
 class LastTwoModel(BaseMLModel):
@@ -27,7 +34,10 @@ class LastTwoModel(BaseMLModel):
         if not self.validate_training_data(data, "duration"):
             raise ValueError("at least 10 data points with a duration are needed")
         durations_ms: dict[str, list[float]] = {}
-        for point in sorted(data, key=lambda point: point.timestamp):
+        # The history also has requests that are about no job: their durations are those of their answers.
+        dataset = WorkloadDataset(data)
+        jobs = [dataset.data_points[index] for index in dataset.labelled("duration")]
+        for point in sorted(jobs, key=lambda point: point.timestamp):
             user = point.metadata.get("request", {}).get("user")
             if user is not None and point.success:
                 durations_ms[user] = [*durations_ms.get(user, []), point.duration][-2:]
