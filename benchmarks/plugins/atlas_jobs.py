@@ -24,6 +24,9 @@ from engine_ops.ml.scoring import DURATION
 REQUEST_TYPE = "ml-driven"
 """Of the points as well as of the requests: what is learned of one type says nothing of another."""
 
+SHOWN_DIGEST = len("sha256:") + 11
+"""Characters of a digest that a status shows at least."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Jobs:
@@ -172,6 +175,12 @@ def error(predicted_ms: Sequence[float | None], points: Sequence[WorkloadDataPoi
             raise ValueError(f"job {point.metadata['job']} has no prediction")
         total += abs(math.log1p(value / 1000) - math.log1p(point.duration / 1000))
     return total / len(points)
+
+
+def is_digest_of(shown: str, digest: str) -> bool:
+    """Return whether a status, which may cut a digest off, shows this one."""
+    kept = shown.rstrip("….")
+    return len(kept) >= SHOWN_DIGEST and digest.startswith(kept)
 
 
 def faults_of(requests: Mapping[str, Mapping[str, Any]], plugin: str) -> list[str]:

@@ -177,3 +177,11 @@ def test_answers_of_others_do_not_pass_for_the_plugins(status: dict[str, Any], s
     faults = atlas_jobs.faults_of({"job-1": json.loads(json.dumps({"status": status}))}, "p")
     assert len(faults) == (said is not None)
     assert said is None or said in faults[0]
+
+
+def test_a_digest_that_is_cut_off_is_told_from_another() -> None:
+    digest = "sha256:" + "0123456789abcdef" * 4
+    assert all(atlas_jobs.is_digest_of(shown, digest) for shown in (digest, digest[:19], digest[:18] + "…"))
+    assert not any(
+        atlas_jobs.is_digest_of(shown, digest) for shown in ("", "sha256:", "sha256:0123456789ac", digest[:12])
+    )
