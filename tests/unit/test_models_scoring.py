@@ -162,3 +162,16 @@ def test_the_baseline_is_the_workloads_median_of_five_then_the_types() -> None:
 
 def test_a_median_of_large_values_is_finite() -> None:
     assert scoring.median([1.7e308, 1.7e308]) == 1.7e308
+
+
+def test_the_baseline_forgets_what_was_observed_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "BASELINE_SIZE", 4)
+    baseline = scoring.RecentOutcomes()
+    for number in range(100):
+        baseline.observe(f"n/Job/{number}", "resource", {scoring.DURATION: float(number)})
+        baseline.observe("n/Job/often", "resource", {scoring.DURATION: 7.0})
+    assert baseline.predict("n/Job/often", "other", scoring.DURATION) == 7.0
+    assert baseline.predict("n/Job/99", "other", scoring.DURATION) == 99.0
+    assert baseline.predict("n/Job/0", "other", scoring.DURATION) is None
+    assert baseline.predict("n/Job/0", "resource", scoring.DURATION) == 7.0
+    assert len(baseline._recent) == 4

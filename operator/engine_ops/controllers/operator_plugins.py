@@ -95,7 +95,7 @@ class OperatorPlugins:
             plugins=self.manager, models=self._store, writer=StatusWriter(connection), events=events
         )
         if log is not None:
-            log.on_recorded = self._outcome
+            listen(log, self.manager)
         self._running: asyncio.Task[object] | None = None
 
     async def look(self) -> None:
@@ -162,9 +162,6 @@ class OperatorPlugins:
                 }
         return shown
 
-    def _outcome(self, point: WorkloadDataPoint) -> None:
-        self.manager.outcome(point_key(point), point)
-
     async def _warm(self) -> None:
         if self._log is None:
             return
@@ -208,6 +205,15 @@ class OperatorPlugins:
 
     def _address_of(self, service: PluginService) -> str:
         return self._config.services.get(f"{service.namespace}/{service.name}") or cluster_url(service)
+
+
+def listen(log: HistoryLog, manager: PluginManager) -> None:
+    """Have plugins told of each outcome when the history knows it."""
+
+    def recorded(point: WorkloadDataPoint) -> None:
+        manager.outcome(point_key(point), point)
+
+    log.on_recorded = recorded
 
 
 class _Points:

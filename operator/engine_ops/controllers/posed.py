@@ -18,6 +18,8 @@ from engine_ops.controllers.solving import PluginShare
 from engine_ops.controllers.turns import Turn
 from engine_ops.engine.performance.hold_out import older_data
 from engine_ops.history.keys import key_of
+from engine_ops.history.outcomes.joining import SELECTOR
+from engine_ops.history.outcomes.pods import selector_text
 from engine_ops.kube.status_writer import Target
 from engine_ops.ml.keys import key_of_workload
 from engine_ops.plugins.messages import Ask
@@ -65,8 +67,11 @@ class Posed:
 
     @property
     def workload(self) -> dict[str, str] | None:
-        """The workload that the answer is for."""
-        reference = self.spec.workload_ref
+        """The workload that the answer is for, as the history will name it."""
+        reference, selector = self.spec.workload_ref, self.spec.workload_selector
+        if selector is not None:
+            name = selector_text(selector.to_manifest())
+            return {"namespace": self.target.namespace, "kind": SELECTOR, "name": name}
         if reference is None:
             return None
         return {"namespace": self.target.namespace, "kind": reference.kind, "name": reference.name}

@@ -7,7 +7,7 @@ not seen it.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
@@ -31,6 +31,9 @@ CONFIDENCE_MINIMUM: Final = 30
 DRIFT_WINDOW: Final = 50
 DRIFT_FACTOR: Final = 1.2
 BASELINE_WINDOW: Final = 5
+BASELINE_SIZE: Final = 50_000
+"""So many workloads and types, times keys: more than a history of 10,000 points has. Those that were observed longest
+ago are forgotten: Jobs are often named anew for each run."""
 LOWEST_SKILL: Final = -1.0
 
 _DURATION_UNIT_MS: Final = 1000.0
@@ -206,11 +209,11 @@ class RecentOutcomes:
 
     Of a success rate it is the mean of the last five: the median of zeros and ones is no rate, and is beaten too
     easily. Outcomes are given in the order in which they became known; only what was given before counts, so whoever
-    predicts first and observes then compares prequentially.
+    predicts first and observes then compares prequentially. At most `BASELINE_SIZE` medians are kept.
     """
 
     def __init__(self) -> None:
-        self._recent: dict[Hashable, deque[float]] = {}
+        self._recent: OrderedDict[Hashable, tuple[float, ...]] = OrderedDict()
 
     def observe(self, workload: str | None, request_type: str, values: Mapping[str, float]) -> None:
         """Add the outcome of one point.
@@ -224,9 +227,17 @@ class RecentOutcomes:
         values
             `actual_values` of it.
         """
+        recent = self._recent
         for key, value in values.items():
             for name in self._names(workload, request_type, key):
-                self._recent.setdefault(name, deque(maxlen=BASELINE_WINDOW)).append(value)
+                # At the end again: what was observed longest ago is the first to be forgotten.
+                recent[name] = (*recent.pop(name, ()), value)[-BASELINE_WINDOW:]
+        while len(recent) > BASELINE_SIZE:
+            recent.popitem(last=False)
+
+    def become(self, other: RecentOutcomes) -> None:
+        """Know what another knows, and nothing else. The other is not to be used any more."""
+        self._recent = other._recent
 
     def predict(self, workload: str | None, request_type: str, key: str) -> float | None:
         """Return the prediction for a scored key; None where neither the workload nor the type has an outcome."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 from engine_ops.api.optimizationrequest import RequestType
@@ -19,7 +19,7 @@ from engine_ops.api.optimizerplugin import (
 from engine_ops.engine.request import OptimizationRequest
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.keys import known_at, workload_key
-from engine_ops.ml.scoring import actual_values
+from engine_ops.ml.scoring import RecentOutcomes, actual_values
 from engine_ops.plugins.config import PluginConfig
 from engine_ops.plugins.hosted import HostedPlugin
 from engine_ops.plugins.hosting import HistorySource, Hosting, MakeInstance
@@ -41,6 +41,9 @@ _FALLBACK_SPEC: Final = OptimizerPluginSpec(
     ),
 )
 _WARM_AT_A_TIME: Final = 500
+
+_Observation = tuple[str | None, str, Mapping[str, float]]
+"""What `RecentOutcomes.observe` takes."""
 
 
 class PluginManager:
@@ -84,6 +87,7 @@ class PluginManager:
         self._version = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._meanwhile: list[_Observation] | None = None
         self._closed = False
 
     async def apply(self, name: str, spec: OptimizerPluginSpec) -> None:
@@ -188,20 +192,40 @@ class PluginManager:
         name = key.hex() if key is not None else None
         for hosted in self._all():
             hosted.outcome(name, values)
-        self._hosting.baseline.observe(workload_key(point), point.request_type, values)
+        observation = (workload_key(point), point.request_type, values)
+        self._hosting.baseline.observe(*observation)
+        if self._meanwhile is not None:
+            self._meanwhile.append(observation)
 
     async def warm(self, points: Iterable[WorkloadDataPoint]) -> None:
-        """Tell the baseline of the history so far, before the first plugin is asked.
+        """Tell the baseline of the history so far. Outcomes may come meanwhile: each counts once, and in its order.
 
         Parameters
         ----------
         points
-            Those whose outcome is known already, in any order.
+            All whose outcome is known by now, those that `outcome` was told of too, in any order.
         """
-        for count, point in enumerate(sorted(points, key=known_at), start=1):
-            self._hosting.baseline.observe(workload_key(point), point.request_type, actual_values(point))
-            if count % _WARM_AT_A_TIME == 0:
-                await asyncio.sleep(0)
+        meanwhile: list[_Observation] = []
+        self._meanwhile = meanwhile
+        try:
+            known: list[tuple[float, _Observation]] = []
+            for point in points:
+                observed = (workload_key(point), point.request_type, actual_values(point))
+                known.append((known_at(point), observed))
+                if len(known) % _WARM_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+            known.sort(key=lambda each: each[0])
+            # Aside: until it is done, what came since the start is a better baseline than a part of what was before.
+            baseline = RecentOutcomes()
+            for count, (_, observation) in enumerate(known, start=1):
+                baseline.observe(*observation)
+                if count % _WARM_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._meanwhile = None
+        for observation in meanwhile:
+            baseline.observe(*observation)
+        self._hosting.baseline.become(baseline)
 
     def snapshot(self, name: str) -> PluginSnapshot | None:
         """Return how a plugin stands; None where there is none of this name."""

@@ -11,6 +11,8 @@ from engine_ops.ml.data_point import WorkloadDataPoint
 
 OBSERVED_JOB: Final = "observed-job"
 OBSERVED_USAGE: Final = "observed-usage"
+SELECTOR: Final = "Selector"
+"""The kind of workload that stands for pods that were chosen by label; its name is the selector's text."""
 
 
 class OpenPoint(Protocol):
@@ -130,7 +132,7 @@ def workload_reference(point: WorkloadDataPoint) -> dict[str, str]:
     """Return kind, namespace and name of what an open point waits for; of a selector, its text is the name."""
     selector = point.metadata.get("workloadSelector")
     if selector is not None:
-        found: Any = {"kind": "Selector", "name": selector_text(selector)}
+        found: Any = {"kind": SELECTOR, "name": selector_text(selector)}
     else:
         found = point.metadata.get("workload")
         if not isinstance(found, dict):
