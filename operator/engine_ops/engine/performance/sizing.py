@@ -79,7 +79,7 @@ class Goal:
         # The step up to a whole mebibyte or milli-core would cross the bound: the bound itself, rounded down.
         if self.resource == "cpu":
             # In decimals: as floats, 0.7 would be below 700m, and a hair below 2 would be 2.
-            whole = decimal.Decimal(repr(self.most)).quantize(_MILLI, rounding=decimal.ROUND_FLOOR)
+            whole = decimal.Decimal(repr(float(self.most))).quantize(_MILLI, rounding=decimal.ROUND_FLOOR)
             return format_cpu(float(whole))
         return str(math.floor(self.most))
 
