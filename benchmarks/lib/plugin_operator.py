@@ -52,7 +52,7 @@ def operator(cluster: DevCluster, workers: int, profile: str | None = None) -> I
     # The operator reaches this cluster and is not taken for a Pod.
     outside = ("KUBERNETES_SERVICE_HOST", "POD_NAME", "POD_NAMESPACE")
     environment = {key: value for key, value in os.environ.items() if key not in outside}
-    environment["PYTHONPATH"] = str(MODULES)
+    environment["PYTHONPATH"] = os.pathsep.join([str(MODULES), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     system = System("engine-ops", [*command, *options], "watching optimizationrequests")
     with RunningSystem(system, cluster.environment(environment)) as running:
         yield running

@@ -78,7 +78,7 @@ class Switch:
 
 
 @contextlib.asynccontextmanager
-async def requests(client: LoadClient, per_second: float) -> AsyncIterator[None]:
+async def requests(client: LoadClient, prefix: str, per_second: float) -> AsyncIterator[None]:
     """Create requests for as long as the body lasts, and wait until all are answered."""
 
     async def create() -> None:
@@ -87,7 +87,7 @@ async def requests(client: LoadClient, per_second: float) -> AsyncIterator[None]
         async with asyncio.TaskGroup() as group:
             for number in itertools.count():
                 await asyncio.sleep(began + number / per_second - loop.time())
-                name = f"load-{number}"
+                name = f"{prefix}-{number}"
                 group.create_task(client.create(name, small(name)))
 
     creating = asyncio.create_task(create())
@@ -106,14 +106,17 @@ async def run(cluster: DevCluster, patches: int, per_second: float) -> dict[str,
     async with LoadClient.open(cluster, "switching") as client:
         await load_phases.warm_up(client)
         switch = Switch(client)
-        async with requests(client, per_second):
+        async with requests(client, "first", per_second):
             first_ms = await switch.turn(on=True)
+        async with requests(client, "load", per_second):
             for number in range(2 * patches):
                 await asyncio.sleep(pauses.uniform(*PAUSES_SECONDS))
                 on = number % 2 == 1
                 measured["on" if on else "off"].append(await switch.turn(on=on))
         print(f"{len(client.ready)} requests, all answered; load of the machine {os.getloadavg()[0]:.1f}")
+        delays_ms = [(ready - client.created[name]) * 1000 for name, ready in client.ready.items() if "load" in name]
         print(f"the first enabling of all: {first_ms:.0f} ms")
+        print(f"apply to Ready meanwhile, p50 / worst: {percentile(delays_ms, 50):.0f} / {max(delays_ms):.0f} ms")
     targets = [
         Target(f"{what}, {title}", percentile(measured[key], percent), BELOW_MS, unit="ms")
         for key, what in (("on", "enabled to the plugin's first answer"), ("off", "disabled to the built-in's first"))
