@@ -93,6 +93,12 @@ def test_a_long_prediction_is_cut() -> None:
     assert len(row[1]) == 80
 
 
+def test_numbers_are_rounded_for_people() -> None:
+    result = {"long": 17884.372542302906, "short": 0.94444444, "tiny": 1.23456e-9, "whole": 1073741824}
+    rows = explain_prediction("ml-driven", result, solved_by_of({})).rows
+    assert [value for _, value in rows] == ["17884.373", "0.9444", "1.235e-9", "1073741824"]
+
+
 def test_a_status_that_cannot_be_read_names_nobody() -> None:
     assert solved_by_of({"solvedBy": {"role": "king"}}).role is None
 

@@ -84,6 +84,8 @@ def _values(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         for name, part in value.items():
             yield from _values(part, f"{path}.{name}" if path else str(name))
         return
+    if isinstance(value, float):
+        value = round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     shown = text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 3]}..."
     yield path or "result", shown + _UNITS.get(path, "")
