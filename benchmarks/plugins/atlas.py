@@ -103,7 +103,7 @@ class Served:
     digest_after: str = ""
     predictions: list[float] = dataclasses.field(default_factory=list)
     faults: list[str] = dataclasses.field(default_factory=list)
-    answers_per_s: float = 0.0
+    answers_per_s: float | None = None
     paced_p50_ms: float = 0.0
     paced_p99_ms: float = 0.0
     status: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -325,7 +325,7 @@ def report(jobs: Jobs, asked: Sequence[WorkloadDataPoint], served: Served, same:
         ["predictions that differ from this process's", sum(difference > 0 for difference in differences)],
         ["the largest difference, ms", max(differences)],
     ]
-    print("\n" + tabulate(figures, floatfmt=",.1f"))
+    print("\n" + tabulate(figures, floatfmt=",.1f", missingval="not measured"))
     digests = {"trained": served.digest, "after the restart": served.digest_after, "in this process": same.digest}
     print("\n" + tabulate(digests.items(), headers=["model", "digest"]))
     print(
