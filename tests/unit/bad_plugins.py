@@ -339,7 +339,7 @@ class WritesRubbish(_Bad):
         for path in list(Path("/proc/self/fd").iterdir()):
             number = int(path.name)
             try:
-                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                if stat.S_ISFIFO(os.fstat(number).st_mode):
                     os.write(number, b"\xff" * 4096)
             except OSError:
                 continue

@@ -115,7 +115,7 @@ class Obedient(MLPluginInterface):
         for path in list(Path("/proc/self/fd").iterdir()):
             number = int(path.name)
             try:
-                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                if stat.S_ISFIFO(os.fstat(number).st_mode):
                     os.write(number, encode_frame(Replied(no="first")))
             except OSError:
                 continue

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from engine_ops.ml.scoring import scored_values
 from engine_ops.plugins.answers import Prediction, Question, Refusal, read_reply
-from engine_ops.plugins.messages import MAX_REPLY_BYTES, Replied
-from engine_ops.plugins.session_envelope import MAX_SCORED
+from engine_ops.plugins.messages import MAX_REPLY_BYTES, MAX_SCORED, Replied
 from engine_ops.plugins.session_reply import MAX_ENVELOPE_BYTES, replied
 
 numbers = st.integers(-(2**70), 2**70) | st.floats()

@@ -336,3 +336,26 @@ def test_a_replay_that_fails_is_the_plugins_matter() -> None:
     assert "optimize failed: KeyboardInterrupt" in broken(lambda: Failing(is_trained=False), replay=REPLAY)
     _, answer = trained(Failing, replay=REPLAY)
     assert answer.samples == 40
+
+
+class EatsItsPoints(Flexible):
+    def train(self, data: list[WorkloadDataPoint]) -> None:
+        super().train(list(data))
+        data.clear()
+
+
+def test_a_training_may_do_with_its_points_as_it_likes() -> None:
+    _, answer = trained(lambda: Trainable(EatsItsPoints()), count=12)
+    assert answer.samples == 12
+    assert answer.digest.startswith("sha256:")
+
+
+class HidesItsSave(Flexible):
+    @property
+    def save(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_a_save_that_cannot_be_had_is_none() -> None:
+    _, answer = trained(lambda: Trainable(HidesItsSave()))
+    assert answer.state == b""

@@ -1,10 +1,12 @@
-"""What is said to a plugin's process or service, and what it says: typed, never unpickled."""
+"""What is said to a plugin's process or service, and what it says: typed, bounded, never unpickled."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import sys
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from engine_ops.history.feed import HistoryUpdate
 
@@ -16,6 +18,34 @@ MAX_STATE_BYTES: Final = 64 * 2**20
 
 MAX_MESSAGE_BYTES: Final = MAX_STATE_BYTES + MAX_REPLY_BYTES
 """Of any message: one with a state and what goes with it."""
+
+MAX_LINE: Final = 1024
+"""Characters of a sentence of a plugin's, or about one."""
+
+MAX_FAULTS: Final = 64
+"""Faults of the settings that are named."""
+
+MAX_TEXT: Final = 253
+"""Characters of a name."""
+
+MAX_SCORED: Final = 64
+"""Amounts of a prediction that are scored; beside them are its duration and its success rate."""
+
+MAX_SCHEMA_BYTES: Final = 32 * 1024
+"""Of the JSON schema of the settings; a longer one is not shown."""
+
+MAX_METADATA_BYTES: Final = 16 * 1024
+"""Of what a model tells of its training, as JSON; more is not kept."""
+
+# What comes from a plugin's process may be written by the plugin: a frame over these bounds is none. They hold when a
+# frame is decoded, on the event loop, and lengths are looked at before what they count.
+_Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+_Line = Annotated[str, Meta(max_length=MAX_LINE)]
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
+_Amount = Annotated[float, Meta(ge=0, le=sys.float_info.max)]  # neither infinite nor NaN
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_ScoredKey = Annotated[str, Meta(max_length=MAX_TEXT + 32)]
 
 DataFormat = Literal["json", "json-or-yaml"]
 
@@ -105,15 +135,15 @@ class Opened(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
         Of the model; empty without one.
     """
 
-    name: str
-    version: str
-    description: str
-    types: tuple[str, ...]
-    author: str | None = None
-    config_schema: bytes = b""
+    name: _Text
+    version: _Text
+    description: _Line
+    types: Annotated[tuple[_Text, ...], Meta(max_length=64)]
+    author: _Text | None = None
+    config_schema: Annotated[bytes, Meta(max_length=MAX_SCHEMA_BYTES)] = b""
     has_model: bool = False
     is_trained: bool | None = None
-    model_id: str = ""
+    model_id: _Text = ""
 
 
 class Broken(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
@@ -130,8 +160,8 @@ class Broken(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fro
     """
 
     stage: Literal["import", "config", "init", "load", "train"]
-    message: str
-    faults: tuple[tuple[str, str], ...] = ()
+    message: _Line
+    faults: Annotated[tuple[tuple[_Line, _Line], ...], Meta(max_length=MAX_FAULTS)] = ()
 
 
 class Replied(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
@@ -157,13 +187,13 @@ class Replied(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fr
     """
 
     envelope: bytes = b""
-    no: str | None = None
+    no: _Line | None = None
     failed: bool = False
-    scored: dict[str, float] = {}
-    model_id: str | None = None
-    claimed_confidence: float | None = None
+    scored: Annotated[dict[_ScoredKey, _Amount], Meta(max_length=MAX_SCORED + 2)] = {}
+    model_id: _Text | None = None
+    claimed_confidence: _Share | None = None
     is_trained: bool | None = None
-    duration_us: int = 0
+    duration_us: _Count = 0
 
 
 class Trained(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
@@ -187,13 +217,13 @@ class Trained(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, fr
         Of the training.
     """
 
-    model_id: str
-    samples: int
-    digest: str
-    state: bytes = b""
-    training_metadata: bytes = b"{}"
+    model_id: _Text
+    samples: _Count
+    digest: _Digest
+    state: Annotated[bytes, Meta(max_length=MAX_STATE_BYTES)] = b""
+    training_metadata: Annotated[bytes, Meta(max_length=MAX_METADATA_BYTES)] = b"{}"
     is_trained: bool | None = None
-    duration_ms: int = 0
+    duration_ms: _Count = 0
 
 
 Message = Open | Ask | Train | HistoryUpdate | Close

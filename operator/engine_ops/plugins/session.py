@@ -16,24 +16,21 @@ from engine_ops.ml.plugin_interface import MLPluginInterface
 from engine_ops.plugins.base import BaseOptimizationPlugin, Plugin, PluginError
 from engine_ops.plugins.config import PluginConfig
 from engine_ops.plugins.discovery import load_class, make_plugin
-from engine_ops.plugins.messages import Answer, Ask, Broken, Close, Message, Open, Replied, Train
+from engine_ops.plugins.messages import MAX_FAULTS, Answer, Ask, Broken, Close, Message, Open, Replied, Train
 from engine_ops.plugins.ml_plugin import MLOptimizationPlugin
 from engine_ops.plugins.model_state import decode_state
 from engine_ops.plugins.registered import initialize
-from engine_ops.plugins.session_guard import guarded, line
+from engine_ops.plugins.session_guard import guarded, line, message_of
 from engine_ops.plugins.session_opened import can_handle, has_model, is_trained, model_id_of, model_of, opened
 from engine_ops.plugins.session_reply import replied
 from engine_ops.plugins.session_request import request_data_of, request_of
-from engine_ops.plugins.session_training import train, trained
+from engine_ops.plugins.session_training import Circumstances, train, trained
 from engine_ops.workers.documents import read_json
 
 if TYPE_CHECKING:
     from engine_ops.history.view import HistoryView
 
 logger = logging.getLogger(__name__)
-
-MAX_FAULTS: Final = 64
-"""Faults of the settings that are named."""
 
 _SHOW_IT_THEMSELVES: Final = (MLPluginInterface.optimize, MLOptimizationPlugin.optimize)
 _NOT_OPEN: Final = "there is no plugin: it was not opened, or could not be"
@@ -101,20 +98,20 @@ class PluginSession:
         try:
             make = self._make or _maker(message.entry_point)
         except PluginError as error:
-            return Broken("import", line(str(error)))
+            return Broken("import", message_of(error))
         try:
             plugin = guarded("making it", make, passing=(PluginError,))
             guarded("init", lambda: initialize(plugin, config), passing=(InvalidDataError, PluginError))
-            answer = opened(plugin)
+            answer = guarded("what it says of itself", lambda: opened(plugin), passing=(PluginError,))
         except InvalidDataError as error:
             return _rejected(error)
         except PluginError as error:
-            return Broken("init", line(str(error)))
+            return Broken("init", message_of(error))
         if message.state:
             try:
                 guarded("load", lambda: model_of(plugin).load(decode_state(message.state)))
             except PluginError as error:
-                return Broken("load", line(str(error)))
+                return Broken("load", message_of(error))
             answer = msgspec.structs.replace(answer, is_trained=is_trained(plugin), model_id=model_id_of(plugin))
         self._plugin, self._opening = plugin, message
         return answer
@@ -124,9 +121,12 @@ class PluginSession:
         if plugin is None:
             return Replied(no=_NOT_OPEN, failed=True)
         try:
-            call = self._call_of(plugin, message)
+            # A plugin may lie about its class, or raise where it is asked for it.
+            call = guarded("its class", lambda: self._call_of(plugin, message), passing=(InvalidDataError,))
         except InvalidDataError as error:
             return Replied(no=line(error.summary()))  # the request's fault
+        except PluginError as error:
+            return Replied(no=message_of(error), failed=True)
         started_ns = time.perf_counter_ns()
         try:
             returned = guarded("optimize", call, passing=(PluginError,))
@@ -134,7 +134,7 @@ class PluginSession:
             answer = guarded("reading its answer", lambda: replied(returned))
         except PluginError as error:
             duration_us = (time.perf_counter_ns() - started_ns) // 1000
-            answer = Replied(no=line(str(error)), failed=True)
+            answer = Replied(no=message_of(error), failed=True)
         return msgspec.structs.replace(
             answer,
             model_id=answer.model_id or model_id_of(plugin) or None,
@@ -191,17 +191,24 @@ class PluginSession:
         points = self._points()
         if not points:
             return Broken("train", "there is no history to train on")
+        return self._trained(message, plugin, opening, points)
+
+    def _trained(self, message: Train, plugin: Plugin, opening: Open, points: list[WorkloadDataPoint]) -> Answer:
+        circumstances = Circumstances.of(opening, points)
         try:
             duration_ms = train(plugin, points)
         except PluginError as error:
-            return Broken("train", line(str(error)))
+            return Broken("train", message_of(error))
         if is_trained(plugin) is not True and message.replay is not None:
             started = time.monotonic()
             reply = self._ask(message.replay)
             duration_ms += round((time.monotonic() - started) * 1000)
             if reply.no is not None and is_trained(plugin) is False:
                 return Broken("train", line(f"after its training it says that it is not trained: {reply.no}"))
-        answer = trained(plugin, opening, points, duration_ms)
+        try:
+            answer = guarded("saving it", lambda: trained(plugin, circumstances, duration_ms))
+        except PluginError as error:
+            return Broken("train", message_of(error))
         self._digest_history(plugin)
         return answer
 

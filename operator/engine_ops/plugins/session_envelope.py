@@ -7,11 +7,8 @@ from typing import Any, Final
 
 from engine_ops.api.quantity import parse_quantity
 from engine_ops.ml.scoring import RESOURCES, scored_values
-from engine_ops.plugins.messages import Replied
+from engine_ops.plugins.messages import MAX_SCORED, Replied
 from engine_ops.plugins.session_guard import line
-
-MAX_SCORED: Final = 64
-"""Amounts of a prediction that are scored."""
 
 _MAX_NAME: Final = 253
 _ENVELOPE: Final = frozenset({"success", "result", "error", "confidence", "model_id", "metadata"})

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from engine_ops.plugins.base import PluginError, describe_failure
+from engine_ops.plugins.messages import MAX_LINE
 
 logger = logging.getLogger(__name__)
-
-MAX_LINE: Final = 1024
-"""Characters of a sentence of a plugin's, or about one."""
 
 MAX_TRACEBACKS: Final = 20
 """Failures of a process that are logged with where they came from; a plugin that always fails would fill the disk."""
@@ -53,6 +51,14 @@ def describe(error: BaseException) -> str:
     try:
         return line(describe_failure(error))
     except BaseException:  # noqa: BLE001 - its class, and how it is written, are the plugin's own
+        return "an error that cannot be described"
+
+
+def message_of(error: PluginError) -> str:
+    """Return the text of an error in one line; a plugin may raise one of its own kind, whose text cannot be had."""
+    try:
+        return line(str(error))
+    except BaseException:  # noqa: BLE001 - foreign code
         return "an error that cannot be described"
 
 

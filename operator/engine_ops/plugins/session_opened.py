@@ -12,15 +12,12 @@ from engine_ops.engine.solvers import TYPES
 from engine_ops.ml.plugin_interface import MLPluginInterface, PluginMetadata
 from engine_ops.plugins.base import BaseOptimizationPlugin, Plugin, PluginError
 from engine_ops.plugins.fields import MAX_NAME
-from engine_ops.plugins.messages import Opened
+from engine_ops.plugins.messages import MAX_SCHEMA_BYTES, Opened
 from engine_ops.plugins.registered import metadata_of
 from engine_ops.plugins.session_guard import guarded, text_of
 from engine_ops.plugins.session_request import empty_request
 
 logger = logging.getLogger(__name__)
-
-MAX_SCHEMA_BYTES: Final = 32 * 1024
-"""Of the JSON schema of the settings; a longer one is not shown."""
 
 _MAX_VERSION: Final = 64
 _MAX_DESCRIPTION: Final = 1024
@@ -72,23 +69,24 @@ def can_handle(plugin: BaseOptimizationPlugin, request: Any) -> bool:
 
 def has_model(plugin: Plugin) -> bool:
     """Whether a plugin can be trained."""
-    return callable(_attribute(plugin, "train_model"))
+    return callable(attribute(plugin, "train_model"))
 
 
 def model_of(plugin: Plugin) -> Any:
     """Return a plugin's model; None where it has none."""
-    return _attribute(plugin, "model")
+    return attribute(plugin, "model")
 
 
 def is_trained(plugin: Plugin) -> bool | None:
     """Return whether a plugin's model says that it is trained; None where it does not say."""
-    said = _attribute(model_of(plugin), "is_trained")
-    return said if isinstance(said, bool) else None
+    said = attribute(model_of(plugin), "is_trained")
+    # Not isinstance: it asks what is no bool for its __class__.
+    return said if said is True or said is False else None
 
 
 def model_id_of(plugin: Plugin) -> str:
     """Return what a plugin's model is called; empty where it has none, or no name."""
-    return text_of(_attribute(model_of(plugin), "model_id"), MAX_NAME)
+    return text_of(attribute(model_of(plugin), "model_id"), MAX_NAME)
 
 
 def _handles(plugin: Plugin, metadata: PluginMetadata, kind: str) -> bool:
@@ -104,13 +102,13 @@ def _handles(plugin: Plugin, metadata: PluginMetadata, kind: str) -> bool:
 
 def _true_or_false(function: Callable[[], object]) -> bool:
     answer = guarded("can_handle", function)
-    if not isinstance(answer, bool):
+    if answer is not True and answer is not False:
         raise PluginError(f"can_handle must return True or False, not {type(answer).__name__}")
-    return answer
+    return answer is True
 
 
 def _config_schema(plugin: Plugin) -> bytes:
-    schema = _attribute(plugin, "config_schema")
+    schema = attribute(plugin, "config_schema")
     if schema is None:
         return b""
     try:
@@ -123,7 +121,7 @@ def _config_schema(plugin: Plugin) -> bytes:
     return encoded
 
 
-def _attribute(owner: object, name: str) -> Any:
+def attribute(owner: object, name: str) -> Any:
     """Return an attribute, which may be a property of the plugin's; None where it cannot be had."""
     try:
         return getattr(owner, name, None)

@@ -6,22 +6,19 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.plugins.base import Plugin, PluginError
 from engine_ops.plugins.json_values import RefusedError, json_value
-from engine_ops.plugins.messages import MAX_STATE_BYTES, Open, Trained
+from engine_ops.plugins.messages import MAX_METADATA_BYTES, MAX_STATE_BYTES, Open, Trained
 from engine_ops.plugins.model_state import digest_of, encode_state
 from engine_ops.plugins.session_guard import describe, guarded
-from engine_ops.plugins.session_opened import is_trained, model_id_of, model_of
+from engine_ops.plugins.session_opened import attribute, is_trained, model_id_of, model_of
 
 logger = logging.getLogger(__name__)
-
-MAX_METADATA_BYTES: Final = 16 * 1024
-"""Of what a model tells of its training, as JSON; more is not kept."""
 
 
 def train(plugin: Any, points: list[WorkloadDataPoint]) -> int:
@@ -44,7 +41,39 @@ def train(plugin: Any, points: list[WorkloadDataPoint]) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def trained(plugin: Plugin, opening: Open, points: Sequence[WorkloadDataPoint], duration_ms: int) -> Trained:
+class Circumstances(NamedTuple):
+    """What a model without a saved form is told apart by, beside its name.
+
+    Parameters
+    ----------
+    entry_point, config
+        The plugin and its settings.
+    samples
+        Points it was trained on.
+    newest
+        When the last of them was, milliseconds since the epoch.
+    """
+
+    entry_point: str
+    config: bytes
+    samples: int
+    newest: int
+
+    @classmethod
+    def of(cls, opening: Open, points: Sequence[WorkloadDataPoint]) -> Self:
+        """Return those of a training. Called before it: the points are the plugin's, which may change or drop them.
+
+        Parameters
+        ----------
+        opening
+            What the plugin was made of.
+        points
+            What it is to be trained on; at least one.
+        """
+        return cls(opening.entry_point, opening.config, len(points), max(point.timestamp for point in points))
+
+
+def trained(plugin: Plugin, circumstances: Circumstances, duration_ms: int) -> Trained:
     """Return what is sent of a training that is done.
 
     A state that cannot be kept is no fault of the training: the model is trained again where it would be needed.
@@ -53,21 +82,17 @@ def trained(plugin: Plugin, opening: Open, points: Sequence[WorkloadDataPoint], 
     ----------
     plugin
         The plugin, trained.
-    opening
-        What it was made of.
-    points
-        What it was trained on; at least one.
+    circumstances
+        Of the training.
     duration_ms
         Of the training.
     """
     state = _state_of(plugin)
     model_id = model_id_of(plugin)
-    newest = max(point.timestamp for point in points)
-    circumstances = (opening.entry_point, opening.config, model_id, len(points), newest)
     return Trained(
         model_id=model_id,
-        samples=len(points),
-        digest=digest_of(state) if state else _digest_of(circumstances),
+        samples=circumstances.samples,
+        digest=digest_of(state) if state else _digest_of((*circumstances, model_id)),
         state=state,
         training_metadata=_metadata_of(plugin),
         is_trained=is_trained(plugin),
@@ -77,10 +102,11 @@ def trained(plugin: Plugin, opening: Open, points: Sequence[WorkloadDataPoint], 
 
 def _state_of(plugin: Plugin) -> bytes:
     model = model_of(plugin)
-    if not callable(getattr(model, "save", None)):
+    save = attribute(model, "save")
+    if not callable(save):
         return b""
     try:
-        saved: object = guarded("save", model.save)
+        saved: object = guarded("save", save)
         if saved is None:
             return b""
         if not isinstance(saved, Mapping):

@@ -30,7 +30,7 @@ class Configure(msgspec.Struct, tag_field="kind", tag=True, frozen=True):
 
 
 class Spawn(msgspec.Struct, tag_field="kind", tag=True, omit_defaults=True, frozen=True):
-    """Fork a worker. Its socket comes with the packet.
+    """Fork a worker. What it listens and speaks on comes with the packet: a socket, or the ends of two pipes.
 
     Parameters
     ----------

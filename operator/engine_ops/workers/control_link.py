@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -50,20 +50,26 @@ class ControlLink:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._read)
 
-    def spawn(self, command: control.Spawn, sock: socket.socket) -> None:
-        """Ask for a worker that serves ``sock``, which the caller closes afterwards."""
-        self.tell(command, [sock.fileno()])
+    def spawn(self, command: control.Spawn, descriptors: Sequence[int]) -> None:
+        """Ask for a worker that serves descriptors, which the caller closes afterwards.
+
+        Raises
+        ------
+        OSError
+            If they cannot be sent: too many of this user's are on their way.
+        """
+        self.tell(command, descriptors)
 
     def kill(self, worker_id: int) -> None:
         """Kill a worker and all that it started."""
         self.tell(control.Kill(worker_id))
 
-    def tell(self, command: msgspec.Struct, descriptors: list[int] | None = None) -> None:
+    def tell(self, command: msgspec.Struct, descriptors: Sequence[int] = ()) -> None:
         """Send a command; nothing where the other end is gone, of which the owner hears."""
         if self._sock is None:
             return
         try:
-            socket.send_fds(self._sock, [control.encode(command)], descriptors or [])
+            socket.send_fds(self._sock, [control.encode(command)], list(descriptors))
         except BlockingIOError:  # hundreds of unread commands
             self._on_stuck()
         except (BrokenPipeError, ConnectionResetError):

@@ -13,8 +13,9 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import msgspec
 
@@ -23,7 +24,7 @@ from engine_ops.workers.process import confine, die_with_parent
 
 
 class Forker(abc.ABC):
-    """Forks workers, each with the socket that came with the command, and tells how each ended.
+    """Forks workers, each with the descriptors that came with the command, and tells how each ended.
 
     Parameters
     ----------
@@ -32,6 +33,9 @@ class Forker(abc.ABC):
     niceness
         Of workers, 0 to 19.
     """
+
+    DESCRIPTORS: ClassVar[int] = 1
+    """How many come with a `Spawn`."""
 
     def __init__(self, sock: socket.socket, *, niceness: int) -> None:
         self._sock = sock
@@ -57,8 +61,11 @@ class Forker(abc.ABC):
             self._end_all()
 
     @abc.abstractmethod
-    def _work(self, sock: socket.socket, command: control.Spawn) -> None:
-        """Be a worker on ``sock``. Called in the new process, which ends when this returns or raises."""
+    def _work(self, descriptors: Sequence[int], command: control.Spawn) -> None:
+        """Be a worker on the descriptors that came with the command.
+
+        Called in the new process, which ends when this returns or raises.
+        """
 
     def _tick(self) -> int | None:
         """Do what is due from time to time; return the longest wait until the next time, ms, or None for any."""
@@ -98,7 +105,7 @@ class Forker(abc.ABC):
             if self._sock.fileno() not in ready:
                 continue
             try:
-                packet, fds, _, _ = socket.recv_fds(self._sock, control.MAX_PACKET_BYTES, 1)
+                packet, fds, _, _ = socket.recv_fds(self._sock, control.MAX_PACKET_BYTES, self.DESCRIPTORS)
             except ConnectionResetError:  # the other end was closed before it had read all that we told it
                 return
             if not packet:
@@ -107,13 +114,16 @@ class Forker(abc.ABC):
             if isinstance(command, control.Kill):
                 self._kill(command.worker_id)
             elif isinstance(command, control.Spawn):
-                if not fds:
-                    raise ValueError("a Spawn came without a socket")
-                with socket.socket(fileno=fds[0]) as worker_socket:
+                try:
+                    if len(fds) != self.DESCRIPTORS:
+                        raise ValueError(f"a Spawn came with {len(fds)} descriptors")
                     if self._fork(command) == 0:
                         for inherited in (self._sock, woken, waker):
                             inherited.close()
-                        self._be_worker(worker_socket, command)
+                        self._be_worker(fds, command)
+                finally:
+                    for fd in fds:
+                        os.close(fd)
 
     def _fork(self, command: control.Spawn) -> int | None:
         """Fork; return 0 in the worker, its pid here, and None if there is no worker."""
@@ -135,13 +145,13 @@ class Forker(abc.ABC):
         self._tell(control.Spawned(command.worker_id, pid))
         return pid
 
-    def _be_worker(self, sock: socket.socket, command: control.Spawn) -> NoReturn:
+    def _be_worker(self, descriptors: Sequence[int], command: control.Spawn) -> NoReturn:
         """Be a worker until the end of the process; nothing further up the stack is returned to."""
         code = 1
         try:
             die_with_parent(self._pid)
             confine(self._niceness)
-            self._work(sock, command)
+            self._work(descriptors, command)
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from engine_ops.workers import control
@@ -38,9 +39,10 @@ class ForkServer(Forker):
         super().__init__(sock, niceness=niceness)
         self._handler = handler
 
-    def _work(self, sock: socket.socket, command: control.Spawn) -> None:
+    def _work(self, descriptors: Sequence[int], command: control.Spawn) -> None:
         del command
-        work(sock, self._handler)
+        with socket.socket(fileno=descriptors[0]) as sock:
+            work(sock, self._handler)
 
 
 def serve(sock: socket.socket) -> int:

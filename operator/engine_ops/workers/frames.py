@@ -5,10 +5,9 @@ A frame is its payload's length, four bytes big endian, and the payload.
 
 from __future__ import annotations
 
-import socket
 import struct
 import threading
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -113,6 +112,11 @@ class FrameDecoder(Generic[MessageT]):
             self._buffer += piece[start:]
         return messages
 
+    @property
+    def buffered_bytes(self) -> int:
+        """How much is there of a frame that is not complete."""
+        return len(self._buffer)
+
     def end(self) -> None:
         """Say that the stream has ended.
 
@@ -125,8 +129,18 @@ class FrameDecoder(Generic[MessageT]):
             raise TruncatedFrameError(f"the stream ended inside a frame, {len(self._buffer)} bytes after its start")
 
 
+class Stream(Protocol):
+    """What of a blocking stream socket is used."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Fill the beginning of a buffer with what comes next; return how much that is, 0 at the end."""
+
+    def sendall(self, data: bytearray, /) -> object:
+        """Send it all."""
+
+
 class FrameSocket(Generic[MessageT]):
-    """The worker's end: frames over a blocking stream socket.
+    """The worker's end: frames over a blocking stream.
 
     Parameters
     ----------
@@ -140,7 +154,7 @@ class FrameSocket(Generic[MessageT]):
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Stream,
         payloads: msgspec.msgpack.Decoder[MessageT],
         *,
         limit_bytes: int = MAX_FRAME_BYTES,
@@ -212,5 +226,5 @@ class FrameSocket(Generic[MessageT]):
 def _decode(payloads: msgspec.msgpack.Decoder[MessageT], payload: memoryview | bytearray) -> MessageT:
     try:
         return payloads.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own, and UnicodeDecodeError
         raise FrameError(f"not the expected message: {error}") from error

@@ -104,7 +104,7 @@ class Launcher:
     def spawn(self, worker_id: int, sock: socket.socket) -> None:
         """Ask for a worker that serves ``sock``, which the caller closes afterwards."""
         if self._link is not None:
-            self._link.spawn(control.Spawn(worker_id), sock)
+            self._link.spawn(control.Spawn(worker_id), [sock.fileno()])
 
     def kill(self, worker_id: int) -> None:
         """Kill a worker and all that it started."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -19,20 +19,48 @@ _FIRST_BEYOND_STANDARD = 3
 _MANY_POINTS = 1000
 
 
-def work(sock: socket.socket) -> None:
-    """Do what messages ask for until `Close`, or until the operator closes the socket.
+class Pipes:
+    """The plugin's ends of the two pipes between it and the operator, as one stream.
+
+    Not a socket: descriptors can be sent over one, and are closed by whoever reads, which may take as long as the
+    sender likes (a TCP socket that lingers). The operator's event loop would stand still.
 
     Parameters
     ----------
-    sock
-        Connected to the operator, blocking.
+    reading, writing
+        Descriptors, blocking.
+    """
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading = reading
+        self._writing = writing
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """See `engine_ops.workers.frames.Stream`."""
+        return os.readv(self._reading, [buffer])
+
+    def sendall(self, data: bytearray, /) -> None:
+        """See `engine_ops.workers.frames.Stream`."""
+        with memoryview(data) as view:
+            sent = 0
+            while sent < len(view):
+                sent += os.write(self._writing, view[sent:])
+
+
+def work(pipes: Pipes) -> None:
+    """Do what messages ask for until `Close`, or until the operator closes its end.
+
+    Parameters
+    ----------
+    pipes
+        To and from the operator.
 
     Raises
     ------
     Exception
         Whatever leaves the session.
     """
-    frames: FrameSocket[Message] = FrameSocket(sock, _MESSAGES, limit_bytes=MAX_MESSAGE_BYTES)
+    frames: FrameSocket[Message] = FrameSocket(pipes, _MESSAGES, limit_bytes=MAX_MESSAGE_BYTES)
     session = PluginSession()
     spared = 0
     while (message := frames.receive()) is not None:
@@ -48,18 +76,18 @@ def work(sock: socket.socket) -> None:
             spared = session.points
 
 
-def become_a_plugins_own(sock: socket.socket, search_path: tuple[str, ...]) -> None:
+def become_a_plugins_own(descriptors: Collection[int], search_path: tuple[str, ...]) -> None:
     """Part a newly forked process from what it shares with the host and with other plugins.
 
     Parameters
     ----------
-    sock
-        The only descriptor that is kept beside the standard ones: a plugin must not be able to speak on the operator's
-        control socket, nor to another plugin's process.
+    descriptors
+        Those that are kept beside the standard ones: a plugin must not be able to speak on the operator's control
+        socket, nor to another plugin's process.
     search_path
         Its ``sys.path``; empty to keep the host's.
     """
-    close_inherited(keep=sock.fileno())
+    close_inherited(keep=descriptors)
     # What is in the host's working directory is no plugin's business, and must not be imported by accident.
     os.chdir("/")
     if search_path:
@@ -70,15 +98,13 @@ def become_a_plugins_own(sock: socket.socket, search_path: tuple[str, ...]) -> N
         random.seed()
 
 
-def close_inherited(*, keep: int) -> None:
-    """Close all descriptors but the standard ones and ``keep``."""
+def close_inherited(*, keep: Collection[int]) -> None:
+    """Close all descriptors but the standard ones and those in ``keep``."""
     try:
         # A limit of a billion descriptors is common; what is open is a handful.
         descriptors = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     except OSError:
-        os.closerange(_FIRST_BEYOND_STANDARD, keep)
-        os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
-        return
+        descriptors = list(range(_FIRST_BEYOND_STANDARD, os.sysconf("SC_OPEN_MAX")))
     for descriptor in descriptors:
-        if descriptor >= _FIRST_BEYOND_STANDARD and descriptor != keep:
+        if descriptor >= _FIRST_BEYOND_STANDARD and descriptor not in keep:
             os.closerange(descriptor, descriptor + 1)  # unlike os.close, it does not mind one that is closed already

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import logging
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +56,7 @@ class HostClient:
         self._link: ControlLink | None = None
         self._ready = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
+        self._lost: asyncio.Future[None] | None = None
         self._trouble = "it has not been started"
 
     @classmethod
@@ -141,26 +141,36 @@ class HostClient:
         """
         link = await self._connected()
         worker_id = next(self._worker_ids)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            ours.setblocking(False)
-            process = PluginProcess(worker_id, kill=self._kill, forget=self._forget)
-            self._processes[worker_id] = process
-            try:
-                await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
-                link.spawn(control.Spawn(worker_id, label, memory_limit_bytes, self._search_path), theirs)
-            except BaseException:
-                ours.close()
-                process.host_lost("it could not be started")
-                raise
+        process = PluginProcess(worker_id, kill=self._kill, forget=self._forget)
+        self._processes[worker_id] = process
+        command = control.Spawn(worker_id, label, memory_limit_bytes, self._search_path)
         try:
-            spawned = await process.spawned
+            await process.connect(lambda descriptors: link.spawn(command, descriptors))
+        except OSError as error:  # no descriptor is left, or too many of this user's are on their way somewhere
+            process.host_lost(f"it could not be started: {error}")
+            raise HostUnavailableError(f"there is no process for plugin {label}: {error}") from error
+        except BaseException:
+            process.host_lost("it could not be started")
+            raise
+        try:
+            # Shielded: whoever waits may be cancelled, and the process must still be able to say that it is there.
+            spawned = await asyncio.wait_for(asyncio.shield(process.spawned), self._patience_seconds)
+        except TimeoutError:
+            # It forks in milliseconds. One that does not has been stopped, perhaps by a plugin.
+            self._give_up_host(link, "it did not start a process in time")
+            raise HostUnavailableError(f"there is no process for plugin {label}: the plugin host hangs") from None
         except BaseException:
             process.kill()
             raise
         if not spawned:
             raise HostUnavailableError(f"there is no process for plugin {label}: {process.ended.result()}")
         return process
+
+    def _give_up_host(self, link: ControlLink, trouble: str) -> None:
+        """Connect to the host anew; one that was started as a subprocess is killed and started again."""
+        if link is self._link and self._lost is not None and not self._lost.done():
+            logger.error("the plugin host is given up: %s", trouble)
+            self._lost.set_result(None)
 
     async def _connected(self) -> ControlLink:
         if self._connecting is not None:
@@ -201,7 +211,7 @@ class HostClient:
 
     async def _connect_once(self) -> None:
         """Connect, and return when the connection is lost."""
-        lost = asyncio.get_running_loop().create_future()
+        lost = self._lost = asyncio.get_running_loop().create_future()
 
         def on_lost() -> None:
             self._drop("the plugin host ended")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from typing import Final, cast
 
 import msgspec
@@ -15,7 +18,7 @@ from engine_ops.workers.errors import WorkerDiedError, WorkerError, WorkerTimeou
 from engine_ops.workers.frames import FrameDecoder, FrameError, encode_frame
 
 _GRACE_SECONDS: Final = 2.0
-"""How long the end of a socket may wait for the end of its process, or the other way round."""
+"""How long the end of a pipe may wait for the end of its process, or the other way round."""
 
 _WHAT: Final = "plugin's process"
 _ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
@@ -52,12 +55,40 @@ class PluginProcess(asyncio.Protocol):
         self._kill = kill
         self._forget = forget
         self._frames = FrameDecoder(_ANSWERS, limit_bytes=MAX_REPLY_BYTES)
-        self._transport: asyncio.Transport | None = None
+        self._reader: asyncio.ReadTransport | None = None
+        self._writer: asyncio.WriteTransport | None = None
         self._answer: asyncio.Future[Answer] | None = None
         self._error: WorkerDiedError | WorkerTimeoutError | None = None
         self._exited: control.Exited | None = None
         self._closing = False
         self._grace: asyncio.TimerHandle | None = None
+
+    async def connect(self, pass_on: Callable[[Sequence[int]], None]) -> None:
+        """Make the two pipes. Called once, before anything else.
+
+        They are no sockets: see `engine_ops.plugins.host.child.Pipes`.
+
+        Parameters
+        ----------
+        pass_on
+            Sends the host the process's ends: what it reads from, and what it writes to. They are closed afterwards.
+
+        Raises
+        ------
+        OSError
+            If there are no pipes to be had, and whatever ``pass_on`` raises.
+        """
+        with contextlib.ExitStack() as theirs:
+            reading, their_writing = _pipe()
+            theirs.enter_context(their_writing)
+            with _closed_on_error(reading):
+                their_reading, writing = _pipe()
+            theirs.enter_context(their_reading)
+            with _closed_on_error(reading, writing):
+                await self._loop.connect_read_pipe(lambda: self, reading)
+            with _closed_on_error(writing):
+                await self._loop.connect_write_pipe(lambda: _Writer(self._take_writer), writing)
+            pass_on((their_reading.fileno(), their_writing.fileno()))
 
     async def call(self, message: Message, *, timeout_seconds: float, limit_bytes: int = MAX_REPLY_BYTES) -> Answer:
         """Send a message and wait for its answer. One call at a time; whoever is cancelled here kills the process.
@@ -138,26 +169,36 @@ class PluginProcess(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._reader = cast("asyncio.ReadTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Take the answer."""
+        if self._answer is None or self._answer.done():
+            # Also of what is not complete: nobody has set how much it may be.
+            self._give_up(WorkerDiedError("the plugin's process answered what it was not asked; it was killed"))
+            return
         try:
             answers = self._frames.feed(data)
         except FrameError as error:
             self._give_up(WorkerDiedError(f"the plugin's process sent what is no answer ({error}); it was killed"))
             return
-        for answer in answers:
-            if self._answer is None or self._answer.done():
-                self._give_up(WorkerDiedError("the plugin's process answered what it was not asked; it was killed"))
-                return
-            self._answer.set_result(answer)
+        if not answers:
+            return
+        self._answer.set_result(answers[0])
+        if len(answers) > 1 or self._frames.buffered_bytes:
+            self._give_up(WorkerDiedError("the plugin's process answered what it was not asked; it was killed"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take notice that no more answers will come."""
         del exc
-        self._transport = None
+        self._reader = None
         self._finish_if_over()
+
+    def _take_writer(self, writer: asyncio.WriteTransport | None) -> None:
+        """Keep the other transport; None when nobody reads what is written to it any more."""
+        self._writer = writer
+        if writer is None:
+            self._finish_if_over()
 
     def noticed(self, notice: control.Spawned | control.Exited) -> None:
         """Take notice of what the host says of it."""
@@ -180,9 +221,9 @@ class PluginProcess(asyncio.Protocol):
             raise WorkerDiedError(self.ended.result())
         if self._error is not None:
             raise WorkerDiedError(str(self._error))
-        if self._transport is None or self._closing:
+        if self._writer is None or self._reader is None or self._closing:
             raise WorkerDiedError("the plugin's process is ending")
-        self._transport.write(encode_frame(message, limit_bytes=MAX_MESSAGE_BYTES))
+        self._writer.write(encode_frame(message, limit_bytes=MAX_MESSAGE_BYTES))
 
     def _time_out(self, timeout_seconds: float) -> None:
         if self._answer is not None and not self._answer.done():
@@ -194,16 +235,21 @@ class PluginProcess(asyncio.Protocol):
         self._error = error
         self._fail(error)
         self._kill(self._worker_id)
-        if self._transport is not None:
-            self._transport.abort()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._writer is not None and not self._writer.is_closing():  # asyncio fails at a second abort
+            self._writer.abort()
+        if self._reader is not None:
+            self._reader.close()
 
     def _fail(self, error: WorkerError) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
     def _finish_if_over(self) -> None:
-        """Finish when both the socket and the process have ended; the one may be told a little before the other."""
-        if self._transport is None and self._exited is not None:
+        """Finish when both its pipe and the process have ended; the one may be told a little before the other."""
+        if self._reader is None and self._exited is not None:
             self._finish()
         elif self._grace is None and not self.ended.done():
             self._grace = self._loop.call_later(_GRACE_SECONDS, self._finish)
@@ -225,5 +271,42 @@ class PluginProcess(asyncio.Protocol):
         if not self.spawned.done():
             self.spawned.set_result(False)
         self._forget(self._worker_id)
-        if self._transport is not None:
-            self._transport.abort()
+        self._hang_up()
+
+
+class _Writer(asyncio.BaseProtocol):
+    """Tells of the transport that messages are written to.
+
+    Parameters
+    ----------
+    take
+        Called with it, and with None when it is closed.
+    """
+
+    def __init__(self, take: Callable[[asyncio.WriteTransport | None], None]) -> None:
+        self._take = take
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Pass it on."""
+        self._take(cast("asyncio.WriteTransport", transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take it back."""
+        del exc
+        self._take(None)
+
+
+def _pipe() -> tuple[FileIO, FileIO]:
+    reading, writing = os.pipe()
+    return FileIO(reading, "rb"), FileIO(writing, "wb")
+
+
+@contextlib.contextmanager
+def _closed_on_error(*files: FileIO) -> Iterator[None]:
+    """Close files that would else belong to something else after the block."""
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.close()
+        raise

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+from collections.abc import Sequence
 
 import msgspec
 
-from engine_ops.plugins.host.child import become_a_plugins_own, work
+from engine_ops.plugins.host.child import Pipes, become_a_plugins_own, work
 from engine_ops.plugins.host.memory import children
 from engine_ops.plugins.host.watchdog import Watchdog
 from engine_ops.workers import control
@@ -34,6 +35,9 @@ class PluginForker(Forker):
         The operator's control socket, blocking.
     """
 
+    DESCRIPTORS = 2
+    """What the plugin reads from, and what it writes to."""
+
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, niceness=NICENESS)
         self._watchdog = Watchdog()
@@ -54,9 +58,10 @@ class PluginForker(Forker):
             logger.debug("plugin %s: started as process %d", command.label, pid)
         return pid
 
-    def _work(self, sock: socket.socket, command: control.Spawn) -> None:
-        become_a_plugins_own(sock, command.search_path)
-        work(sock)
+    def _work(self, descriptors: Sequence[int], command: control.Spawn) -> None:
+        reading, writing = descriptors
+        become_a_plugins_own((reading, writing), command.search_path)
+        work(Pipes(reading, writing))
 
     def _tick(self) -> int | None:
         if self._watchdog.is_due():
