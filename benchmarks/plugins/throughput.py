@@ -1,6 +1,7 @@
 """What plugins cost a running operator: answered requests a second, CPU and delays, with a plugin and without.
 
-python benchmarks/plugins/throughput.py [--rounds 3] [--quick] [--only answers,hangs] [--profile FILE] [--json FILE]
+python benchmarks/plugins/throughput.py [--quick] [--only answers,hangs] [--rounds 3] [--burst 1000]
+                                         [--paced-seconds 10] [--profile FILE] [--json FILE]
 
 One operator on one local control plane. For each round and each row of `VARIANTS` a plugin is enabled by a patch, the
 load is run in a namespace of its own, and the plugin is disabled again; each round in the opposite order of the one
@@ -16,6 +17,7 @@ import dataclasses
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ from lib.plugin_operator import control_plane, operator
 from lib.plugin_resources import PluginResources, plugin
 from lib.processes import RunningSystem, SystemUnderTestError, all_cpu_seconds, child_running
 from lib.questions import predicted, small
-from lib.summary import Target, comparison_table, median_of, ratio, target_table
+from lib.summary import Target, comparison_table, target_table
 
 AT_LEAST = 0.8
 SIZES = Sizes(paced_seconds=10, burst=1000, rounds=3)
@@ -175,8 +177,8 @@ async def run(bench: Bench, sizes: Sizes, variants: list[Variant]) -> dict[str, 
         key = "burst_answered_per_s"
         pairs = [one[key] / other[key] for one, other in zip(measured[name], measured[peer], strict=True)]
         print(f"\nanswered/s, {name} over {peer}, round by round: {', '.join(f'{pair:.2f}' for pair in pairs)}")
-        medians = [median_of(measured[one], key) for one in (name, peer)]
-        targets.append(Target(f"answered/s, {name} / {peer}", ratio(*medians), AT_LEAST, at_most=False))
+        # Of pairs that were measured one after the other: what else the machine does falls on both of a pair.
+        targets.append(Target(f"answered/s, {name} / {peer}", statistics.median(pairs), AT_LEAST, at_most=False))
     print("\n" + target_table(targets))
     return {
         "sizes": dataclasses.asdict(sizes),
@@ -189,6 +191,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small counts: shows that it works, measures nothing")
     parser.add_argument("--rounds", type=int, help=f"how often each is measured ({SIZES.rounds})")
+    parser.add_argument("--burst", type=int, help=f"requests at once ({SIZES.burst}); few for many rounds")
+    parser.add_argument("--paced-seconds", type=int, help=f"at 20 requests a second ({SIZES.paced_seconds})")
     parser.add_argument("--workers", type=int, default=2, help="of engine-ops run (2)")
     parser.add_argument("--only", help="names of variants, with commas between them; all")
     parser.add_argument("--profile", help="a file for cProfile's figures of the operator's main process")
@@ -199,8 +203,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     sizes = load_phases.QUICK if arguments.quick else SIZES
-    if arguments.rounds:
-        sizes = dataclasses.replace(sizes, rounds=arguments.rounds)
+    given = {name: getattr(arguments, name) for name in ("rounds", "burst", "paced_seconds")}
+    sizes = dataclasses.replace(sizes, **{name: value for name, value in given.items() if value})
     only = arguments.only.split(",") if arguments.only else [variant.name for variant in VARIANTS]
     variants = [variant for variant in VARIANTS if variant.name in only]
     try:
