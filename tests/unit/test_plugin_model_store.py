@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hosted_world import on_a_loop, stage
 from hypothesis import given, settings
@@ -26,7 +27,8 @@ from engine_ops.plugins.model_store import (
     SavedModels,
     circumstances,
 )
-from engine_ops.plugins.skill import SAVED_PENDING, SAVED_SCORED, Scored, SkillTracker
+from engine_ops.plugins.scored import Kept, Pairs, Scored
+from engine_ops.plugins.skill import SAVED_PENDING, SAVED_SCORED, SkillTracker
 from engine_ops.plugins.trained_model import TrainedModel
 
 DURATION = "expected_duration"
@@ -218,15 +220,33 @@ def test_rubbish_is_no_tracker(content: bytes) -> None:
         SkillTracker.of_state(content, RecentOutcomes())
 
 
-def test_losses_that_are_none_are_not_restored() -> None:
+NAN = Pairs.of((DURATION,), {DURATION: float("nan")}, {DURATION: 1.0})
+
+
+@pytest.mark.parametrize(
+    "losses", [NAN, Pairs((DURATION,), b"12345678"), Pairs((DURATION,), b"1"), Pairs((), b"")], ids=str
+)
+def test_losses_that_are_none_are_not_restored(losses: Pairs) -> None:
     tracker = SkillTracker(RecentOutcomes())
-    tracker._scored.append(Scored("a", {DURATION: float("nan")}, {DURATION: 1.0}, {DURATION: True}))
-    with pytest.raises(ValueError, match="not finite"):
+    tracker._scored.append(Kept("a", losses, 1))
+    with pytest.raises(ValueError, match="not finite, or not paired"):
         SkillTracker.of_state(tracker.to_state(), RecentOutcomes())
     tracker = SkillTracker(RecentOutcomes())
-    tracker._scored.append(Scored("a", {DURATION: 1.0}, {}, {DURATION: True}))
-    with pytest.raises(ValueError, match="not paired"):
+    tracker._pending["a"] = losses
+    with pytest.raises(ValueError, match="not finite, or not paired"):
         SkillTracker.of_state(tracker.to_state(), RecentOutcomes())
+
+
+@given(st.dictionaries(st.text(max_size=3), st.tuples(st.floats(), st.floats(), st.booleans()), min_size=1))
+def test_what_was_scored_is_kept_as_it_is(values: dict[str, tuple[float, float, bool]]) -> None:
+    losses, baseline, within = ({key: value[place] for key, value in values.items()} for place in range(3))
+    scored = Scored("a", losses, baseline, within)  # type: ignore[arg-type]  # one type for the three
+    assert repr(Kept.of(scored, tuple(values)).scored) == repr(scored)
+
+
+def test_a_tracker_of_an_older_format_is_told_from_rubbish() -> None:
+    with pytest.raises(ValueError, match="format 1"):
+        SkillTracker.of_state(msgspec.msgpack.encode({"format": 1, "scored": []}), RecentOutcomes())
 
 
 class FailingStore(MemoryModelStore):

@@ -36,7 +36,7 @@ from engine_ops.plugins.hosted import HostedPlugin
 from engine_ops.plugins.manager import PluginManager
 from engine_ops.plugins.model_store import MemoryModelStore
 from engine_ops.plugins.registry import PluginRegistry
-from engine_ops.plugins.skill import Scored
+from engine_ops.plugins.scored import Scored
 
 JOB: dict[str, Any] = {"workloadRef": {"kind": "Job", "name": "nightly"}}
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from engine_ops.ml.scoring import RecentOutcomes
 from engine_ops.plugins import skill as skill_module
 from engine_ops.plugins.promotion import decide_promotion
-from engine_ops.plugins.skill import Scored, SkillTracker, paired_losses
+from engine_ops.plugins.scored import Scored
+from engine_ops.plugins.skill import SkillTracker, paired_losses
 
 DURATION = "expected_duration"
 

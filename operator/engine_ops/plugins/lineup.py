@@ -120,6 +120,8 @@ class Lineup:
     def _let_others_go(self) -> None:
         needed = [model.instance for model in self.roles if model is not None and model.instance is not None]
         for model in self.shelf:
+            if not any(model is each for each in self.roles):
+                model.tracker.forget_pending()
             if model.instance is not None and not any(model is each for each in self.roles):
                 instance, model.instance = model.instance, None
                 if instance is not self.base and not any(instance is each for each in needed):

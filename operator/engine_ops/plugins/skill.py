@@ -11,12 +11,14 @@ from typing import Any, Final, Self
 import msgspec
 
 from engine_ops.ml import scoring
+from engine_ops.plugins.scored import Kept, Names, Pairs, Scored
 
 SCORED_WINDOW: Final = 3840
 """The newest so many outcomes are kept; as many as a promotion looks at."""
 
-MAX_PENDING: Final = 10_000
-"""Predictions that wait for their outcome; the oldest are forgotten, as the history forgets their points."""
+MAX_PENDING: Final = 2000
+"""Predictions that wait for their outcome; the oldest are forgotten. The history has half as many points that wait for
+theirs; a prediction whose request was given up, or changed, waits for ever."""
 
 SAVED_SCORED: Final = 960
 """The newest so many outcomes are in a saved tracker: as many as the sixth look of a promotion."""
@@ -24,27 +26,7 @@ SAVED_SCORED: Final = 960
 SAVED_PENDING: Final = 1000
 """The newest so many predictions that wait are."""
 
-_FORMAT: Final = 1
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Scored:
-    """One prediction whose outcome is known.
-
-    Parameters
-    ----------
-    point
-        The request's key; the same for every model that was asked.
-    losses, baseline_losses
-        By scored key; see `engine_ops.ml.scoring`. Both have the same keys, at least one.
-    within
-        By scored key, whether the prediction was within the tolerance.
-    """
-
-    point: str
-    losses: Mapping[str, float]
-    baseline_losses: Mapping[str, float]
-    within: Mapping[str, bool]
+_FORMAT: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,27 +55,26 @@ class Skill:
     confidence: float | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Pending:
-    predicted: Mapping[str, float]
-    baseline: Mapping[str, float]
-
-
 class _SavedScored(msgspec.Struct, frozen=True, array_like=True):
     point: str
-    losses: dict[str, float]
-    baseline_losses: dict[str, float]
-    within: dict[str, bool]
+    keys: int
+    losses: bytes
+    within: int
 
 
 class _SavedPending(msgspec.Struct, frozen=True, array_like=True):
     point: str
-    predicted: dict[str, float]
-    baseline: dict[str, float]
+    keys: int
+    predicted: bytes
+
+
+class _SavedFormat(msgspec.Struct, frozen=True):
+    format: int
 
 
 class _SavedTracker(msgspec.Struct, frozen=True):
     format: int
+    keys: tuple[tuple[str, ...], ...]
     scored: tuple[_SavedScored, ...]
     pending: tuple[_SavedPending, ...]
     since_mark: int
@@ -104,7 +85,7 @@ class _SavedTracker(msgspec.Struct, frozen=True):
 class SkillTracker:
     """Scores the predictions of one trained model, each once, when its outcome is known.
 
-    The baseline's prediction is taken when the model is asked, so that neither knows of outcomes in between. A model
+    The baseline's prediction is taken when the model's comes, before the outcome is known to either. A model
     that is trained again is another one, with a tracker of its own: nothing here has been seen by the model.
 
     Parameters
@@ -118,8 +99,9 @@ class SkillTracker:
     def __init__(self, baseline: scoring.RecentOutcomes, *, tolerance: float = scoring.TOLERANCE) -> None:
         self._baseline = baseline
         self.tolerance = tolerance
-        self._pending: OrderedDict[str, _Pending] = OrderedDict()
-        self._scored: deque[Scored] = deque(maxlen=SCORED_WINDOW)
+        self._pending: OrderedDict[str, Pairs] = OrderedDict()
+        self._scored: deque[Kept] = deque(maxlen=SCORED_WINDOW)
+        self._names = Names()
         self._total = 0
         self._mark = 0
         self._marks = 0
@@ -146,7 +128,7 @@ class SkillTracker:
     @property
     def scored(self) -> Sequence[Scored]:
         """What was scored, in the order in which outcomes became known."""
-        return tuple(self._scored)
+        return [kept.scored for kept in self._scored]
 
     @property
     def total(self) -> int:
@@ -157,7 +139,7 @@ class SkillTracker:
     def since_mark(self) -> Sequence[Scored]:
         """What was scored since `mark`, or at all; the newest `SCORED_WINDOW`."""
         count = self.count_since_mark
-        return tuple(self._scored)[-count:] if count else ()
+        return [kept.scored for kept in tuple(self._scored)[-count:]] if count else []
 
     @property
     def count_since_mark(self) -> int:
@@ -203,7 +185,9 @@ class SkillTracker:
             return False
         known = {key: self._baseline.predict(workload, request_type, key) for key in predicted}
         baseline = {key: value for key, value in known.items() if value is not None}
-        self._pending.setdefault(point, _Pending(predicted, baseline))
+        if not baseline:
+            return True  # and nothing to compare with
+        self._pending.setdefault(point, Pairs.of(self._names.of(tuple(baseline)), predicted, baseline))
         while len(self._pending) > MAX_PENDING:
             self._pending.popitem(last=False)
         return True
@@ -226,29 +210,31 @@ class SkillTracker:
         waiting = self._pending.pop(point, None)
         if waiting is None:
             return None
-        keys = sorted(waiting.predicted.keys() & waiting.baseline.keys() & values.keys())
+        keys = self._names.of([key for key in waiting.keys if key in values])
         if not keys:
             return None
+        predicted, baseline = waiting.mappings
         scored = Scored(
             point,
-            {key: scoring.loss(key, waiting.predicted[key], values[key]) for key in keys},
-            {key: scoring.loss(key, waiting.baseline[key], values[key]) for key in keys},
-            {key: scoring.is_within(key, waiting.predicted[key], values[key], self._tolerance) for key in keys},
+            {key: scoring.loss(key, predicted[key], values[key]) for key in keys},
+            {key: scoring.loss(key, baseline[key], values[key]) for key in keys},
+            {key: scoring.is_within(key, predicted[key], values[key], self._tolerance) for key in keys},
         )
-        self._scored.append(scored)
+        self._scored.append(Kept.of(scored, keys))
         self._total += 1
         self._since_promotion.append(_mean(scored.losses.values()))
         return scored
 
     def skills(self) -> list[Skill]:
         """Return the skill for each key that was scored, the one with the most outcomes first, durations before all."""
-        keys = {key for scored in self._scored for key in scored.losses}
-        found = [self._skill(key) for key in keys]
+        scored = self.scored
+        keys = {key for one in scored for key in one.losses}
+        found = [_skill(key, scored) for key in keys]
         return sorted(found, key=lambda skill: (skill.key != scoring.DURATION, -skill.outcomes, skill.key))
 
     def promoted(self) -> None:
         """Take note that the model is served from now on: drift is measured against its loss until now. Marks, too."""
-        losses = [_mean(scored.losses.values()) for scored in self._scored]
+        losses = [_mean(kept.losses.values[: len(kept.losses.keys)]) for kept in self._scored]
         self._loss_at_promotion = _mean(losses) if losses else None
         self._since_promotion.clear()
         self.mark()
@@ -265,20 +251,25 @@ class SkillTracker:
             return False
         return scoring.has_drifted(tuple(self._since_promotion), self._loss_at_promotion)
 
+    def forget_pending(self) -> None:
+        """Score nothing that was predicted so far: nobody tells a model how it went that is asked no more."""
+        self._pending.clear()
+
     def to_state(self) -> bytes:
         """Return the newest `SAVED_SCORED` outcomes and `SAVED_PENDING` predictions as msgpack, some 200 KB at most."""
         scored = tuple(self._scored)[-SAVED_SCORED:]
         pending = list(self._pending.items())[-SAVED_PENDING:]
+        found = dict.fromkeys([*(one.losses.keys for one in scored), *(one.keys for _, one in pending)])
+        number_of = {keys: number for number, keys in enumerate(found)}
         return msgspec.msgpack.encode(
             _SavedTracker(
                 format=_FORMAT,
+                keys=tuple(found),
                 scored=tuple(
-                    _SavedScored(each.point, dict(each.losses), dict(each.baseline_losses), dict(each.within))
-                    for each in scored
+                    _SavedScored(one.point, number_of[one.losses.keys], one.losses.numbers, one.within)
+                    for one in scored
                 ),
-                pending=tuple(
-                    _SavedPending(point, dict(each.predicted), dict(each.baseline)) for point, each in pending
-                ),
+                pending=tuple(_SavedPending(point, number_of[one.keys], one.numbers) for point, one in pending),
                 since_mark=min(self.count_since_mark, len(scored)),
                 loss_at_promotion=self._loss_at_promotion,
                 since_promotion=tuple(self._since_promotion),
@@ -302,44 +293,48 @@ class SkillTracker:
             If it is no such state.
         """
         try:
+            version = msgspec.msgpack.decode(state, type=_SavedFormat).format
+            if version != _FORMAT:
+                raise ValueError(f"the skill of a model is saved in format {version}; this version reads {_FORMAT}")
             saved = msgspec.msgpack.decode(state, type=_SavedTracker)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"the skill of a model cannot be read: {error}") from error
-        if saved.format != _FORMAT:
-            raise ValueError(f"the skill of a model is saved in format {saved.format}; this version reads {_FORMAT}")
-        numbers = [number for one in saved.scored for of in (one.losses, one.baseline_losses) for number in of.values()]
-        if not all(map(math.isfinite, [*numbers, *saved.since_promotion, saved.loss_at_promotion or 0.0])):
+        if not all(map(math.isfinite, [*saved.since_promotion, saved.loss_at_promotion or 0.0])):
             raise ValueError("the skill of a model cannot be read: a loss is not finite")
-        if any(
-            not one.losses or not one.losses.keys() == one.baseline_losses.keys() == one.within.keys()
-            for one in saved.scored
-        ):
-            raise ValueError("the skill of a model cannot be read: losses are not paired")
         tracker = cls(baseline, tolerance=tolerance)
         for one in saved.scored:
-            tracker._scored.append(Scored(one.point, one.losses, one.baseline_losses, one.within))
+            tracker._scored.append(Kept(one.point, _pairs_of(saved, one.keys, one.losses), one.within))
         for waiting in saved.pending:
-            tracker._pending[waiting.point] = _Pending(waiting.predicted, waiting.baseline)
+            tracker._pending[waiting.point] = _pairs_of(saved, waiting.keys, waiting.predicted)
         tracker._total = len(tracker._scored)
         tracker._mark = tracker._total - min(max(saved.since_mark, 0), tracker._total)
         tracker._loss_at_promotion = saved.loss_at_promotion
         tracker._since_promotion.extend(saved.since_promotion)
         return tracker
 
-    def _skill(self, key: str) -> Skill:
-        mine = [scored for scored in self._scored if key in scored.losses]
-        losses = [scored.losses[key] for scored in mine]
-        baseline = [scored.baseline_losses[key] for scored in mine]
-        skill = scoring.skill(losses, baseline)
-        return Skill(
-            key=key,
-            outcomes=len(mine),
-            loss=_mean(losses),
-            baseline_loss=_mean(baseline),
-            # There is at least one outcome, or the key would not be here.
-            skill=0.0 if skill is None else skill,
-            confidence=scoring.confidence([scored.within[key] for scored in mine]),
-        )
+
+def _skill(key: str, scored: Sequence[Scored]) -> Skill:
+    mine = [one for one in scored if key in one.losses]
+    losses = [one.losses[key] for one in mine]
+    baseline = [one.baseline_losses[key] for one in mine]
+    skill = scoring.skill(losses, baseline)
+    return Skill(
+        key=key,
+        outcomes=len(mine),
+        loss=_mean(losses),
+        baseline_loss=_mean(baseline),
+        # There is at least one outcome, or the key would not be here.
+        skill=0.0 if skill is None else skill,
+        confidence=scoring.confidence([one.within[key] for one in mine]),
+    )
+
+
+def _pairs_of(saved: _SavedTracker, number: int, numbers: bytes) -> Pairs:
+    keys = saved.keys[number] if 0 <= number < len(saved.keys) else ()
+    pairs = Pairs(keys, numbers)
+    if not keys or not pairs.is_sound:
+        raise ValueError("the skill of a model cannot be read: losses are not finite, or not paired")
+    return pairs
 
 
 def paired_losses(
