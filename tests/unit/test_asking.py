@@ -7,8 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -145,7 +144,7 @@ class World:
     fallback: Scripted | None = None
     late: int = 8
     turns: int = 1
-    others: dict[str, Any] = dataclasses.field(default_factory=dict)
+    others: dict[str, tuple[Reason, str]] = dataclasses.field(default_factory=dict)
     """How plugins are that are not selected."""
 
     def __post_init__(self) -> None:
@@ -188,11 +187,9 @@ class Selected:
     def fallback(self) -> Scripted | None:
         return self._world.fallback
 
-    def names(self) -> Sequence[str]:
-        return list(self._world.others)
-
-    def snapshot(self, name: str) -> Any:
-        return self._world.others[name]
+    def awaited(self, request_type: str, states: Container[Reason]) -> Sequence[str]:
+        del request_type
+        return [f"{name}: {message}" for name, (state, message) in self._world.others.items() if state in states]
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -559,12 +556,19 @@ def test_without_any_plugin_such_data_is_at_fault_as_ever() -> None:
 def test_while_a_plugin_starts_such_data_is_waited_with() -> None:
     async def test() -> None:
         others = {
-            "off": types.SimpleNamespace(state=Reason.DISABLED, message="spec.enabled is false"),
-            "soon": types.SimpleNamespace(state=Reason.STARTING, message="it is being loaded"),
+            "broken": (Reason.LOAD_FAILED, "it cannot be imported"),
+            "soon": (Reason.STARTING, "it is being loaded"),
         }
         world = World([], others=others)
-        assert failed(await world.ask({"workload_size": 200})) == ("NoPlugin", "soon: it is being loaded")
+        reason, message = failed(await world.ask({"workload_size": 200}))
+        assert reason == "NoPlugin"
+        assert message.startswith("spec.data.")  # it may be that, too
+        assert message.endswith("; or only a plugin can answer it: soon: it is being loaded")
         assert set(by(await world.ask())) == {"name", "algorithm", "version"}
+        others["soon"] = (Reason.DISABLED, "spec.enabled is false")
+        reason, message = failed(await world.ask({"workload_size": 200}))
+        assert reason == "NoPlugin"
+        assert message.endswith("; or only a plugin can answer it: soon: spec.enabled is false")
         del others["soon"]
         outcome = await world.ask({"workload_size": 200})
         assert isinstance(outcome, Failed)
@@ -618,6 +622,17 @@ def test_ml_driven_waits_for_history_or_a_plugin() -> None:
         assert failed(outcome) == ("NoPlugin", message)
         outcome = await World([]).ask({"x": 1}, type="ml-driven")
         assert failed(outcome) == ("NoPlugin", "no enabled plugin can handle type ml-driven")
+
+    run(test)
+
+
+def test_averages_do_not_answer_for_a_plugin_that_is_about_to() -> None:
+    async def test() -> None:
+        others = {"soon": (Reason.STARTING, "it is being loaded")}
+        world = World([], fallback=Scripted("builtin", PREDICTION, PREDICTION), others=others)
+        assert failed(await world.ask({"x": 1}, type="ml-driven")) == ("NoPlugin", "soon: it is being loaded")
+        others["soon"] = (Reason.LOAD_FAILED, "it cannot be imported")
+        assert by(await world.ask({"x": 1}, type="ml-driven"))["name"] == "simple-predictor"
 
     run(test)
 

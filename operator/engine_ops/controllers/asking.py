@@ -28,6 +28,9 @@ from engine_ops.workers.pool import WorkerPool
 SIMPLE_PREDICTOR: Final = "simple-predictor"
 """The algorithm in ``solvedBy`` where the history alone answered a request of type ml-driven."""
 
+_STARTING: Final = frozenset({Reason.STARTING})
+_LATER: Final = frozenset({Reason.STARTING, Reason.PLUGIN_UNAVAILABLE, Reason.DISABLED})
+
 _HISTORY_SECONDS: Final = 5.0
 
 _NOT_REPACKING: Final = "plugins are not asked about packing a live cluster anew"
@@ -133,13 +136,25 @@ class Asking:
             plugin.judged(served=False, no=outcome.message, unusable=True)
             noes.append(f"{plugin.name}: {outcome.message}")
         if posed.spec.type is RequestType.ML_DRIVEN and posed.spec.plugin is None:
+            starting = self._plugins.awaited(posed.task.type, _STARTING)
+            if starting:  # averages would be quicker, and worse than what is about to be there
+                return Failed(Reason.NO_PLUGIN, "; ".join([*noes, *starting]), waiting=True)
             outcome = await self._predict_from_history(posed, noes)
             if isinstance(outcome, Answered):
                 _pass_over(plugins)
             return outcome
         if not plugins and posed.spec.plugin is None:
-            noes = self._starting()
+            return await self._solve_or_wait(posed)
         return await self._no_plugin(posed, noes, short_of_data=short_of_data)
+
+    async def _solve_or_wait(self, posed: Posed) -> Answered | Failed:
+        """Wait with data that the built-in cannot read where a plugin may answer it once: it is not at fault yet."""
+        outcome = await self._solve(posed, posed.task)
+        later = self._plugins.awaited(posed.task.type, _LATER)
+        if not later or not isinstance(outcome, Failed) or outcome.reason != Reason.INVALID_DATA:
+            return outcome
+        message = f"{outcome.message}; or only a plugin can answer it: {'; '.join(later)}"
+        return Failed(Reason.NO_PLUGIN, message, waiting=True)
 
     async def _predict_from_history(self, posed: Posed, noes: list[str]) -> Answered | Failed:
         fallback = self._plugins.fallback()
@@ -155,15 +170,6 @@ class Asking:
         if isinstance(outcome, Answered):
             return with_reasons(dataclasses.replace(outcome, share=heard.share(None)), noes)
         return outcome
-
-    def _starting(self) -> list[str]:
-        """Name the plugins that may be able to answer soon: such a request is not at fault yet."""
-        snapshots = ((name, self._plugins.snapshot(name)) for name in self._plugins.names())
-        return [
-            f"{name}: {snapshot.message}"
-            for name, snapshot in snapshots
-            if snapshot is not None and snapshot.state in (Reason.STARTING, Reason.PLUGIN_UNAVAILABLE)
-        ]
 
     async def _no_plugin(self, posed: Posed, noes: Sequence[str], *, short_of_data: bool = False) -> Answered | Failed:
         if noes:

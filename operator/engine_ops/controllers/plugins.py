@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import Final, Protocol
 
 from engine_ops.api.reasons import Reason
@@ -88,26 +88,19 @@ class Plugin(Protocol):
         """Take note that another has answered a request that it was asked, or left out of."""
 
 
-class Snapshot(Protocol):
-    """How a plugin is."""
-
-    @property
-    def state(self) -> Reason:
-        """The reason of its condition Ready."""
-
-    @property
-    def message(self) -> str:
-        """One sentence on it."""
-
-
 class Plugins(Protocol):
     """The plugins that there are."""
 
-    def names(self) -> Iterable[str]:
-        """Return the names of all, disabled ones too."""
+    def awaited(self, request_type: str, states: Container[Reason]) -> Sequence[str]:
+        """Name the plugins that may be able to answer a request of a type later, and say what they are in.
 
-    def snapshot(self, name: str) -> Snapshot | None:
-        """Return how a plugin is; None where there is none of that name."""
+        Parameters
+        ----------
+        request_type
+            Of the request.
+        states
+            Reasons of the condition Ready; plugins in another are left out.
+        """
 
     def select(self, request_type: str, pinned: str | None) -> Sequence[Plugin]:
         """Return those that a request of a type goes to, the first of them first; only the pinned one if there is."""
@@ -119,14 +112,10 @@ class Plugins(Protocol):
 class NoPlugins:
     """There are none."""
 
-    def names(self) -> Iterable[str]:
+    def awaited(self, request_type: str, states: Container[Reason]) -> Sequence[str]:
         """Return nothing."""
+        del request_type, states
         return ()
-
-    def snapshot(self, name: str) -> Snapshot | None:
-        """Return None."""
-        del name
-        return None
 
     def select(self, request_type: str, pinned: str | None) -> Sequence[Plugin]:
         """Return nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Any, Final, cast
 
 from engine_ops.api.optimizationrequest import RequestType
@@ -16,6 +16,7 @@ from engine_ops.api.optimizerplugin import (
     RetrainPolicy,
     TrainingGate,
 )
+from engine_ops.api.reasons import Reason
 from engine_ops.engine.request import OptimizationRequest
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.keys import known_at, workload_key
@@ -149,6 +150,31 @@ class PluginManager:
     def names(self) -> list[str]:
         """Return the names of all plugins."""
         return sorted(self._plugins)
+
+    def awaited(self, request_type: str, states: Container[Reason]) -> list[str]:
+        """Name the plugins that may be able to answer a request of a type later, and say what they are in.
+
+        Parameters
+        ----------
+        request_type
+            Of the request.
+        states
+            Reasons of the condition Ready; plugins in another are left out.
+
+        Returns
+        -------
+        list of str
+            ``name: message`` of each, by name. One that has not been opened is taken to handle what its spec names.
+        """
+        found = []
+        for name in self.names():
+            hosted = self._plugins[name]
+            listed, opened = hosted.spec.supported_types, hosted.opened
+            takes = (listed is None or request_type in listed) and (opened is None or request_type in opened.types)
+            snapshot = hosted.snapshot()
+            if takes and snapshot.state in states:
+                found.append(f"{name}: {snapshot.message}")
+        return found
 
     def select(self, request_type: str, pinned: str | None) -> list[HostedPlugin]:
         """Return the plugins that a request goes to: highest priority first, then by name.
