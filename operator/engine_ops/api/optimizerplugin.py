@@ -109,11 +109,13 @@ class RetrainPolicy(ResourceModel):
     """When a new model is trained beside the current one. Without any of these, only the first one is."""
 
     after_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000), INTEGRAL] | None = None
-    """After so many new points of history."""
+    """After so many new outcomes, though not before four times as long has passed since the last training as it took."""
     interval_seconds: Annotated[int, Field(strict=True, ge=60, le=YEAR_SECONDS), INTEGRAL] | None = None
     """So many seconds after the last training."""
     on_drift: Flag = True
-    """When the loss of the last predictions has grown since the model was promoted."""
+    """When the loss of the last predictions has grown since the model was promoted, and minSamples outcomes have come
+    since the last training. Also when no model is served because the newest has not proved itself: once as many
+    outcomes have come since its training as it was trained on, and at least minSamples."""
 
 
 class TrainingGate(StrEnum):
