@@ -109,7 +109,7 @@ class RetrainPolicy(ResourceModel):
     """When a new model is trained beside the current one. Without any of these, only the first one is."""
 
     after_samples: Annotated[int, Field(strict=True, ge=1, le=1_000_000), INTEGRAL] | None = None
-    """After so many new outcomes, though not before four times as long has passed since the last training as it took."""
+    """After so many new outcomes, but not before four times as long has passed since the last training as it took."""
     interval_seconds: Annotated[int, Field(strict=True, ge=60, le=YEAR_SECONDS), INTEGRAL] | None = None
     """So many seconds after the last training."""
     on_drift: Flag = True
