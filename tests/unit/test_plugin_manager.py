@@ -177,6 +177,18 @@ async def test_the_fallback_predicts_once_there_are_ten_points() -> None:
 
 
 @on_a_loop
+async def test_the_fallback_wakes_whoever_waits_though_a_plugin_has_its_name() -> None:
+    async with stage(points=10) as on:
+        on.world.has_model = True
+        await on.apply(FALLBACK, enabled=False)
+        version = on.manager.version
+        on.manager.fallback()
+        await settled()
+        assert on.manager.version > version
+        assert on.manager.select("ml-driven", None) == []
+
+
+@on_a_loop
 async def test_there_is_no_fallback_without_a_history() -> None:
     async with stage(history=False) as on:
         assert on.manager.fallback() is None

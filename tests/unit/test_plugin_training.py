@@ -97,6 +97,22 @@ async def test_after_a_long_training_new_outcomes_wait() -> None:
         assert on.world.trained_count == 2, "they are not forgotten"
 
 
+@on_a_loop
+async def test_outcomes_that_a_training_was_to_learn_from_are_not_forgotten_when_it_is_given_up() -> None:
+    async with stage() as on:
+        policy = {"gate": "none", "retrain": {"afterSamples": 3}}
+        await on.apply(training=policy)
+        await on.train()
+        on.world.hold_trainings = asyncio.Event()
+        for _ in range(3):
+            await on.outcome(5000)
+        assert on.world.training_now == 1
+        await on.apply(training={**policy, "pinnedModel": digest_of("model-1")[:19]})
+        assert on.world.training_now == 0
+        await on.apply(training=policy)
+        assert on.world.training_now == 1
+
+
 def test_a_failed_training_is_tried_again_after_new_points_or_a_while() -> None:
     assert why(Standing(points=50, failed_seconds=599, points_since_failure=9)) is None
     assert why(Standing(points=50, failed_seconds=1, points_since_failure=10)) is not None

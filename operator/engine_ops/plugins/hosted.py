@@ -98,7 +98,7 @@ class HostedPlugin:
     def ability(self) -> tuple[object, ...]:
         """Return what decides whom requests go to, and who answers; those that wait are tried again when it changes."""
         state = self._state
-        opened = state.opened
+        opened, instance = state.opened, state.lineup.instance
         return (
             self._closing is None and state.spec.enabled,
             state.spec.priority,
@@ -106,6 +106,7 @@ class HostedPlugin:
             state.spec.mode,
             state.spec.training.gate,
             opened.types if opened is not None else None,
+            instance is None or instance.unavailable is not None,
             tuple(model.digest if model is not None else "" for model in state.lineup.roles),
             state.lineup.base is not None and state.trainer.is_busy,
         )
@@ -373,7 +374,10 @@ class HostedPlugin:
             in_place = state.lineup.instance if state.spec.source.service is not None else None
             state.trainer.start(state.spec, state.edition, self._asker.last_ask, in_place=in_place)
             self._on_change()
+        problem = state.keeper.problem
         await state.keeper.save(self._saved)
+        if state.keeper.problem != problem:
+            self._on_change()
 
     async def _load(self) -> None:
         state = self._state

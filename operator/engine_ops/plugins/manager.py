@@ -200,7 +200,7 @@ class PluginManager:
             return None
         if self._fallback is None:
             self._fallback = HostedPlugin(
-                FALLBACK, _FALLBACK_SPEC, self._fallback_hosting, on_change=lambda: self._changed(FALLBACK)
+                FALLBACK, _FALLBACK_SPEC, self._fallback_hosting, on_change=self._fallback_changed
             )
         return self._fallback
 
@@ -319,18 +319,25 @@ class PluginManager:
         if self._fallback is not None:
             yield self._fallback
 
-    def _changed(self, name: str) -> None:
-        hosted = self._plugins.get(name) or (self._fallback if name == FALLBACK else None)
+    def _fallback_changed(self) -> None:
+        # Not under its name: an OptimizerPlugin may have the same.
+        self._note_ability("", self._fallback)
+
+    def _note_ability(self, name: str, hosted: HostedPlugin | None) -> None:
         ability = hosted.ability() if hosted is not None else None
-        if self._able.get(name) != ability:
-            if ability is None:
-                self._able.pop(name, None)
-            else:
-                self._able[name] = ability
-            self._version += 1
-            for waiting in self._waiting:
-                if not waiting.done():
-                    waiting.set_result(None)
+        if self._able.get(name) == ability:
+            return
+        if ability is None:
+            self._able.pop(name, None)
+        else:
+            self._able[name] = ability
+        self._version += 1
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _changed(self, name: str) -> None:
+        self._note_ability(name, self._plugins.get(name))
         for listener in tuple(self._listeners):
             try:
                 listener(name)

@@ -145,6 +145,9 @@ class Trainer:
                 model = self._model_of(trained, spec, edition, instance)
             except (PluginBrokenError, PluginUnavailableError) as error:
                 self._note_failure(error.message, counted)
+            except asyncio.CancelledError:
+                self.points_since += counted  # nobody has learned of them
+                raise
             except Exception as error:
                 logger.exception("plugin %s: the training failed", self._name)
                 self._note_failure(f"{type(error).__name__}: {error}", counted)
