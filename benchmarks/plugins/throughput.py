@@ -179,7 +179,8 @@ async def run(bench: Bench, sizes: Sizes, variants: list[Variant]) -> dict[str, 
         print(f"\nanswered/s, {name} over {peer}, round by round: {', '.join(f'{pair:.2f}' for pair in pairs)}")
         # Of pairs that were measured one after the other: what else the machine does falls on both of a pair.
         targets.append(Target(f"answered/s, {name} / {peer}", statistics.median(pairs), AT_LEAST, at_most=False))
-    print("\n" + target_table(targets))
+    if targets:
+        print("\n" + target_table(targets))
     return {
         "sizes": dataclasses.asdict(sizes),
         "rounds": measured,
