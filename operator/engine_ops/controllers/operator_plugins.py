@@ -91,6 +91,7 @@ class OperatorPlugins:
             history=None if log is None else _Points(log),
             store=self._store,
         )
+        self.manager.subscribe(self._may_need_host)
         self.reconciler = PluginReconciler(
             plugins=self.manager, models=self._store, writer=StatusWriter(connection), events=events
         )
@@ -227,18 +228,25 @@ class _Points:
 
 
 class _HostOnDemand:
-    """A plugin host that is started with the first process: it loads scikit-learn, which many operators never need."""
+    """A plugin host that is started when there is a plugin: it loads scikit-learn, which many operators never need."""
 
     def __init__(self, client: HostClient) -> None:
         self._client = client
+        self._starting: asyncio.Task[None] | None = None
 
     @property
     def available(self) -> bool:
         return self._client.available
+
+    def begin(self) -> None:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._client.start(), name="start the plugin host")
 
     async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
         await self._client.start()  # once; it does nothing after
         return await self._client.spawn(label, memory_limit_bytes=memory_limit_bytes)
 
     async def close(self) -> None:
+        if self._starting is not None:
+            await self._starting
         await self._client.close()
