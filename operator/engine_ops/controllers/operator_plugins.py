@@ -163,6 +163,12 @@ class OperatorPlugins:
                 }
         return shown
 
+    def _may_need_host(self, name: str) -> None:
+        """Have the host load what plugins need as soon as there is one, even disabled: a patch is then felt at once."""
+        hosted = self.manager.get(name)
+        if hosted is not None and hosted.spec.source.entry_point is not None:
+            self._host.begin()
+
     async def _warm(self) -> None:
         if self._log is None:
             return
