@@ -110,6 +110,7 @@ class ScriptedInstance:
         self.model = state.decode()
         self.opened: Opened | None = None
         self.degraded: str | None = None
+        self.unavailable: str | None = None
         self.last_error: LastError | None = None
         self.counters = Counters()
         self.latency = Latency()

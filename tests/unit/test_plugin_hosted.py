@@ -274,6 +274,24 @@ async def test_a_request_that_is_given_up_is_counted_and_a_question_beside_it_is
 
 
 @on_a_loop
+async def test_one_whose_host_has_gone_is_told_at_the_loss_and_at_the_return_and_wakes_who_waits() -> None:
+    async with stage() as on:
+        await on.apply()
+        instance, before = on.world.instances[0], on.snapshot
+        for unavailable, state, message in [
+            ("the plugin host has gone", Reason.PLUGIN_UNAVAILABLE, "the plugin host has gone"),
+            (None, before.state, before.message),
+        ]:
+            waiting = asyncio.create_task(on.manager.wait_changed(on.manager.version))
+            await settled()
+            instance.unavailable = unavailable
+            instance.on_change()
+            await settled()
+            assert (on.snapshot.state, on.snapshot.message, on.snapshot.degraded) == (state, message, None)
+            assert waiting.done()
+
+
+@on_a_loop
 async def test_one_that_crashes_again_and_again_is_told() -> None:
     async with stage() as on:
         told: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -120,6 +121,31 @@ def test_a_plugin_is_trained_aside_served_and_survives_its_process_and_ours(host
             assert (await predicted(plugin))["result"] == answer["result"]
 
     host.run(test)
+
+
+def test_who_waits_for_a_plugin_whose_host_was_killed_is_told_when_it_is_back() -> None:
+    async def test() -> None:
+        async with managing(host, History(20), []) as manager:
+            await manager.apply("p", spec())
+            plugin = manager.get("p")
+            assert plugin is not None
+            await until(lambda: plugin.snapshot().is_trained)
+            version = manager.version
+            os.kill(host.pid, signal.SIGKILL)
+            async with asyncio.timeout(60):
+                version = await manager.wait_changed(version)
+                gone = plugin.snapshot()
+                assert gone.state is Reason.PLUGIN_UNAVAILABLE
+                assert gone.is_trained
+                ask = Ask("r", "ml-driven", b"{}")
+                said = await plugin.ask(ask, point=None, workload=None, needs_prediction=True, timeout_seconds=0.01)
+                assert said.waiting is Reason.PLUGIN_UNAVAILABLE
+                await manager.wait_changed(version)
+            assert plugin.snapshot().state is Reason.RUNNING
+            assert (await predicted(plugin))["result"]["expected_duration"] == pytest.approx(2000)
+
+    with real_host() as host:
+        host.run(test)
 
 
 def test_the_fallback_answers_from_the_history_alone(host: RealHost) -> None:

@@ -373,6 +373,51 @@ def test_without_a_host_it_says_so_and_comes_back_with_it() -> None:
     at_table(test, start=False, breaker_policy=BreakerPolicy(crashes=1), restart_policy=RestartPolicy(3600, 3600))
 
 
+@pytest.mark.parametrize("at_work", [False, True])
+def test_a_host_that_stays_away_is_told_once_and_so_is_its_return(at_work: bool) -> None:
+    async def test(table: Table) -> None:
+        told: list[str | None] = []
+        changed = table.instance._on_change
+        assert changed is not None
+        table.instance._on_change = lambda: (changed(), told.append(table.instance.unavailable))[0]  # type: ignore[func-returns-value]
+        assert table.instance.unavailable is None
+        task = await table.asked("r") if at_work else None
+        table.host.available = False
+        table.host.may_spawn.clear()
+        table.host.to_come = [HostUnavailableError("no host")]
+        table.host.last.die("the plugin host ended")
+        await until(lambda: told)
+        assert table.instance.unavailable == "the plugin host has gone"
+        assert table.instance.last_error is not None
+        if task is not None:
+            await task
+        table.host.may_spawn.set()
+        await until(lambda: told[-1] == "no host")
+        assert isinstance(await table.instance.ask(ASK, timeout_seconds=0.01), Unanswered)
+        table.host.available = True
+        await until(lambda: told[-1] is None)
+        assert list(dict.fromkeys(told)) == ["the plugin host has gone", "no host", None]
+        task = await table.asked("again")
+        table.host.last.answer()
+        assert isinstance(await task, Replied)
+
+    at_table(test)
+
+
+def test_one_that_crashes_or_is_closed_is_not_unavailable() -> None:
+    async def test(table: Table) -> None:
+        table.host.may_spawn.clear()
+        table.host.last.die()
+        await until(lambda: table.instance.counters.crashes == 1)
+        assert table.instance.unavailable is None
+        table.host.may_spawn.set()
+        await until(lambda: len(table.host.processes) == 2)
+        await table.instance.close()
+        assert table.instance.unavailable is None
+
+    at_table(test)
+
+
 def test_training_keeps_the_state_for_the_next_start() -> None:
     async def test(table: Table) -> None:
         training = asyncio.create_task(table.instance.train(30, ASK))

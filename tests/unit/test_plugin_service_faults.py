@@ -208,18 +208,20 @@ def test_a_service_that_goes_and_comes_back() -> None:
         collector = history(1, 2)
         async with service.listening() as port:
             instance = instance_at(
-                port, feed=feed(collector), on_change=lambda: changes.append(instance.degraded), health_seconds=0.05
+                port, feed=feed(collector), on_change=lambda: changes.append(instance.unavailable), health_seconds=0.05
             )
             await instance.start()
-        await until(lambda: instance.degraded, "its absence is seen without a request")
+        await until(lambda: instance.unavailable, "its absence is seen without a request")
         gone = await instance.ask(ask())
         assert gone.kind == "unavailable"
         assert "cannot be reached" in gone.reason
-        assert gone.reason == instance.degraded == instance.last_error.message
+        assert gone.reason == instance.unavailable == instance.last_error.message
+        assert changes[-1] == gone.reason
+        assert instance.degraded is None, "it is not to blame"
         collector.record(point(3))
         service.got.clear()
         async with service.listening():
-            await until(lambda: instance.degraded is None, "it is seen again without a request")
+            await until(lambda: instance.unavailable is None, "it is seen again without a request")
             assert isinstance(await instance.ask(ask()), Replied)
             first, *more = service.bodies("/history")
             assert first["reset"] is True

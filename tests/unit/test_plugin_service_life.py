@@ -148,15 +148,15 @@ def test_a_service_that_is_replaced_is_asked_again_with_its_model() -> None:
                 there.port = port
                 await there.apply(config={"scale": 2})
                 await there.until(Reason.RUNNING, Reason.TRAINED)
-            await until(lambda: (there.manager.snapshot("mean") or 0).degraded, "its absence is seen")  # type: ignore[union-attr]
+            await there.until(Reason.PLUGIN_UNAVAILABLE, Reason.TRAINED)
+            version = there.manager.version
             said = await there.ask()
             assert said.envelope is None
             assert "cannot be reached" in (said.no or "")
             async with serving(MeanPlugin, port):
-                await until(
-                    lambda: (there.manager.snapshot("mean") or 0).degraded is None,  # type: ignore[union-attr]
-                    "it is seen again",
-                )
+                async with asyncio.timeout(30):
+                    await there.manager.wait_changed(version)  # as requests do that wait for it
+                await there.until(Reason.RUNNING, Reason.TRAINED)
                 assert b'"expected_duration":55.0' in ((await there.ask()).envelope or b"")
 
     run(main())

@@ -57,8 +57,8 @@ class GuardedInstance(abc.ABC):
     breaker_policy
         When it is left out after crashes.
     on_change
-        Called on the event loop when `opened`, `degraded`, `last_error` or the number of restarts have changed. It may
-        raise; that is logged.
+        Called on the event loop when `opened`, `degraded`, `unavailable`, `last_error` or the number of restarts have
+        changed. It may raise; that is logged.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class GuardedInstance(abc.ABC):
         self._plugin_ms: collections.deque[float] = collections.deque(maxlen=LATENCIES_KEPT)
         self._opened: Opened | None = None
         self._last_error: LastError | None = None
-        self._told: tuple[Opened | None, str | None, LastError | None, int] = (None, None, None, 0)
+        self._told: tuple[Opened | None, str | None, str | None, LastError | None, int] = (None, None, None, None, 0)
         self._at_work: set[asyncio.Task[Replied | Unanswered]] = set()
         self._closing: asyncio.Task[None] | None = None
 
@@ -96,6 +96,11 @@ class GuardedInstance(abc.ABC):
         if self._breaker.state is BreakerState.CLOSED:
             return None
         return f"left out after {self._breaker.crashes} crashes in a row, the last: {self._breaker.last_error}"
+
+    @property
+    @abc.abstractmethod
+    def unavailable(self) -> str | None:
+        """See `Instance`."""
 
     @property
     def last_error(self) -> LastError | None:
@@ -248,7 +253,7 @@ class GuardedInstance(abc.ABC):
         self._tell()
 
     def _tell(self) -> None:
-        state = (self._opened, self.degraded, self._last_error, self._counters.restarts)
+        state = (self._opened, self.degraded, self.unavailable, self._last_error, self._counters.restarts)
         if state == self._told:
             return
         self._told = state

@@ -56,6 +56,8 @@ def _reason(state: PluginState, instance: Instance | None) -> tuple[Reason, str]
         return state.problem.reason, state.problem.message
     if instance is None or instance.opened is None:
         return Reason.STARTING, "it is being started"
+    if instance.unavailable is not None:
+        return Reason.PLUGIN_UNAVAILABLE, instance.unavailable
     if instance.degraded is not None:
         return Reason.CRASH_LOOPING, instance.degraded
     message = "it can be asked"

@@ -161,6 +161,13 @@ class Instance(Protocol):
         """Why it is left out for the time being, for people: it crashed again and again. None where it is not."""
 
     @property
+    def unavailable(self) -> str | None:
+        """Why it cannot be reached, for people: its host or its service has gone since it started. None where it can.
+
+        It is started again by itself as soon as that is there again.
+        """
+
+    @property
     def last_error(self) -> LastError | None:
         """What went wrong last; stays when things go well again."""
 

@@ -94,6 +94,8 @@ class KeptProcess:
         Called with what the plugin says of itself, each time but the first.
     on_crash
         Called with the cause when it ended while it was at nothing, or could not be started again.
+    on_unavailable
+        Called when `unavailable` has become another sentence than before; `on_restarted` tells of its end.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class KeptProcess:
         opening_seconds: float,
         on_restarted: Callable[[Opened], None],
         on_crash: Callable[[str], None],
+        on_unavailable: Callable[[str], None],
     ) -> None:
         self._host = host
         self._label = label
@@ -116,6 +119,7 @@ class KeptProcess:
         self._opening_seconds = opening_seconds
         self._on_restarted = on_restarted
         self._on_crash = on_crash
+        self._on_unavailable = on_unavailable
         self._process: PluginProcess | None = None
         self._dying: set[PluginProcess] = set()
         self._calling = False
@@ -131,6 +135,13 @@ class KeptProcess:
     def process(self) -> PluginProcess | None:
         """The one that is opened; None between two."""
         return self._process
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why there is no process, where that is the host's doing; None before the first, and where there is one."""
+        if self._process is not None or self._restarting is None or self._closed:
+            return None
+        return self._trouble.reason if self._trouble.kind == "unavailable" else None
 
     async def start(self) -> Opened:
         """Start the process for the first time, and open the plugin.
@@ -320,11 +331,16 @@ class KeptProcess:
         self._lost_at = time.monotonic()
         if self._closed:
             return
-        self._trouble = Unanswered(cause, kind)
         if kind != "unavailable":
             self._ends_in_a_row += 1
         self._schedule()
         self._restarting = asyncio.create_task(self._bring_back())
+        self._note_trouble(Unanswered(cause, kind))
+
+    def _note_trouble(self, trouble: Unanswered) -> None:
+        before, self._trouble = self._trouble, trouble
+        if trouble.kind == "unavailable" and trouble != before:
+            self._on_unavailable(trouble.reason)
 
     def _kill(self, process: PluginProcess) -> None:
         process.kill()
@@ -342,7 +358,7 @@ class KeptProcess:
             try:
                 opened = await self._launch()
             except PluginUnavailableError as error:
-                self._trouble = Unanswered(error.message, "unavailable")
+                self._note_trouble(Unanswered(error.message, "unavailable"))
                 self._next_start = time.monotonic() + _HOST_RETRY_SECONDS
             except PluginBrokenError as error:
                 self._trouble = Unanswered(error.message, "broken")

@@ -90,7 +90,13 @@ class ProcessInstance(GuardedInstance):
             opening_seconds=opening_seconds,
             on_restarted=self._restarted,
             on_crash=self._note_crash,
+            on_unavailable=self._note_error,
         )
+
+    @property
+    def unavailable(self) -> str | None:
+        """See `Instance`."""
+        return self._kept.unavailable
 
     async def start(self) -> Opened:
         """See `Instance`."""

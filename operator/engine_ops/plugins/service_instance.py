@@ -115,9 +115,9 @@ class ServiceInstance(GuardedInstance):
         self._training: asyncio.Task[Trained] | None = None
 
     @property
-    def degraded(self) -> str | None:
-        """See `Instance`. A service that cannot be reached is left out as well."""
-        return super().degraded or (self._gone or None)
+    def unavailable(self) -> str | None:
+        """See `Instance`. What it gives as the reason is how it could not be reached last."""
+        return self._gone or None
 
     async def start(self) -> Opened:
         """See `Instance`.
