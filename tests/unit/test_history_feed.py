@@ -146,6 +146,8 @@ def check(receiver: Receiver, collector: LogCollector) -> None:
 def test_nothing_new_is_nothing() -> None:
     collector = LogCollector(auto_seal=False)
     receiver = Receiver(HistoryFeed(collector))
+    (empty,) = receiver.update()  # there is a history, and nothing in it
+    assert (empty.size, empty.reset, empty.runs) == (0, True, ())
     assert receiver.update() == []
     collector.record(point(1))
     (first,) = receiver.update()

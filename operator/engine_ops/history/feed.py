@@ -89,6 +89,8 @@ class HistoryFeed:
     def update_for(self, cursor: Cursor) -> HistoryUpdate | None:
         """Return the next update, and move the cursor on; None where the receiver lacks nothing.
 
+        A new receiver is told of an empty history, too: that there is one.
+
         Parameters
         ----------
         cursor
@@ -98,7 +100,7 @@ class HistoryFeed:
         recorded, size = collector.recorded, len(collector)
         oldest = recorded - size
         reset = cursor.era != collector.era or cursor.position < oldest
-        had = cursor.count
+        had = cursor.count or cursor.era < 0
         if reset:
             cursor.era, cursor.position, cursor.count = collector.era, oldest, 0
         if cursor.position == recorded and cursor.count == size and not (reset and had):
