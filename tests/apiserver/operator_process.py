@@ -64,6 +64,7 @@ class OperatorProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",  # plugins write there what they like
             env=self._environment,
             # Its workers are in its group: what is left of them after a test is ended with the group.
             start_new_session=True,

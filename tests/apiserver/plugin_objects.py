@@ -265,6 +265,13 @@ def own_namespace(cluster: DevCluster, name: str) -> Iterator[str]:
         cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+def own_errors(operator: OperatorProcess) -> list[str]:
+    """Return what an operator has logged as an error, but for what it says of plugins and of their host."""
+    return [
+        line for line in operator.stderr.splitlines() if re.search(r" (ERROR|CRITICAL) (?!engine_ops\.plugins)", line)
+    ]
+
+
 def history_file(path: Path, points: int, request_types: tuple[str, ...] = ("ml-driven",)) -> Path:
     """Write points of workloads, the last of them an hour ago, as ``engine-ops history import`` reads them."""
     made = sample_history(points, request_types)
