@@ -23,7 +23,7 @@ from test_workers_pool import DEADLINE_SECONDS, alive, run, running, until
 
 from engine_ops.plugins.host.client import HostClient, HostUnavailableError
 from engine_ops.plugins.host.dialing import host_environment
-from engine_ops.plugins.host.listener import accept, listen
+from engine_ops.plugins.host.listener import accept, listen, refreshed
 from engine_ops.plugins.host.memory import children
 from engine_ops.workers import control
 from engine_ops.workers.errors import WorkerDiedError
@@ -218,6 +218,69 @@ def test_a_spawn_that_fails_says_why(tmp_path: Path) -> None:
                 await until(lambda: not client.available, "it is given up")
 
     with listener:
+        run(main())
+
+
+@pytest.mark.parametrize("what", ["gone", "another's", "a directory", "a file"])
+def test_a_socket_whose_file_was_taken_is_made_anew(tmp_path: Path, what: str) -> None:
+    """Plugins are of the host's user; the operator would never find it again."""
+    path = tmp_path / "host.sock"
+    listener = listen(path)
+    same = refreshed(listener, path)
+    assert same is listener
+    path.unlink()
+    if what == "another's":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as theirs:
+            theirs.bind(str(path))
+            theirs.listen()
+    elif what == "a directory":
+        (path / "x").mkdir(parents=True)
+    elif what == "a file":
+        path.touch()
+    with (
+        refreshed(listener, path) as renewed,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as operator,
+    ):
+        assert renewed is not listener
+        operator.connect(str(path))
+        with accept(renewed) as connection:
+            connection.send(b"x")
+            assert operator.recv(1) == b"x"
+
+
+def test_what_plugins_started_dies_with_the_operator() -> None:
+    """However it ends: the kernel tells the host, which has the time to kill."""
+    script = """
+        import asyncio, os, sys
+        from plugin_host_support import do, open_plugin
+        from engine_ops.plugins.host.client import HostClient
+
+        async def main():
+            client = HostClient.subprocess(libraries=())
+            await client.start()
+            process = await open_plugin(client)
+            children = [await do(process, "leave_a_child") for _ in range(5)]
+            print(process.pid, *children, flush=True)
+            sys.stdin.read()
+
+        asyncio.run(main())
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as operator:
+        assert operator.stdout is not None
+        pids = [int(pid) for pid in operator.stdout.readline().split()]
+        assert len(pids) == 6
+        operator.kill()
+
+        async def main() -> None:
+            await until(lambda: not any(map(running, pids)), "all is gone")
+
         run(main())
 
 

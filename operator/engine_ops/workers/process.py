@@ -21,15 +21,17 @@ _OOM_SCORE_ADJUSTMENT = 500
 """When the machine is out of memory, a worker goes before the operator."""
 
 
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends, in whatever way.
+def die_with_parent(parent_pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when the thread that started it ends, in whatever way.
 
     Parameters
     ----------
     parent_pid
         Who started it. If it is gone already, this process ends now.
+    number
+        The signal.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent_pid:
         os._exit(1)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
+import shutil
 import socket
 from pathlib import Path
 from typing import Final
+
+logger = logging.getLogger(__name__)
 
 _UMASK: Final = 0o117
 """Mode 0660: an operator of another user reaches it through the group of the directory."""
@@ -47,6 +51,36 @@ def listen(path: Path) -> socket.socket:
     finally:
         os.umask(before)
     return listener
+
+
+def refreshed(listener: socket.socket, path: Path) -> socket.socket:
+    """Return a socket that listens on the path: the same, unless its file was removed or replaced.
+
+    Plugins can do so, as they are of the host's user; when this is called, none of their processes is left.
+
+    Parameters
+    ----------
+    listener
+        What `listen` returned for the path; closed if another is returned.
+    path
+        Of its file.
+
+    Raises
+    ------
+    OSError
+        See `listen`.
+    """
+    with contextlib.suppress(OSError):
+        if path.is_socket() and _is_live(path):
+            return listener
+    logger.warning("the file of the socket %s is gone or another's; it is made anew", path)
+    listener.close()
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return listen(path)
 
 
 def accept(listener: socket.socket) -> socket.socket:

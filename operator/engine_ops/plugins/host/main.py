@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from engine_ops.plugins.host.listener import accept, listen, remove
+from engine_ops.plugins.host.listener import accept, listen, refreshed, remove
 from engine_ops.plugins.host.preload import LIBRARIES, preload
 from engine_ops.workers.process import ONE_THREAD, adopt_orphans, die_with_parent, hide
 
@@ -53,16 +53,17 @@ def serve_at(path: Path, libraries: Sequence[str] = LIBRARIES) -> NoReturn:
         # Listening comes first: an operator that starts meanwhile waits for us.
         forker = _load(libraries)
         logger.info("plugins are served on %s", path)
-        with listener:
-            while True:
-                with accept(listener) as sock:
-                    logger.info("the operator is connected")
-                    try:
-                        forker(sock).serve()
-                    except (msgspec.DecodeError, ValueError) as error:
-                        logger.warning("what connected is no operator: %s", error)
-                    logger.info("the operator is gone, and its plugins with it")
+        while True:
+            listener = refreshed(listener, path)
+            with accept(listener) as sock:
+                logger.info("the operator is connected")
+                try:
+                    forker(sock).serve()
+                except (msgspec.DecodeError, ValueError) as error:
+                    logger.warning("what connected is no operator: %s", error)
+                logger.info("the operator is gone, and its plugins with it")
     finally:
+        listener.close()
         if os.getpid() == own_pid:
             remove(path)
 
@@ -79,7 +80,8 @@ def serve_parent(sock: socket.socket, parent_pid: int, libraries: Sequence[str] 
     libraries
         See `engine_ops.plugins.host.preload.preload`.
     """
-    die_with_parent(parent_pid)
+    # A signal that lets it kill what plugins have started: that gets none when this process ends.
+    die_with_parent(parent_pid, signal.SIGTERM)
     _prepare()
     # Ctrl-C at a terminal reaches the whole group; the operator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
