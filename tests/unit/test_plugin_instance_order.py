@@ -370,7 +370,8 @@ def test_without_a_host_it_says_so_and_comes_back_with_it() -> None:
         assert table.instance.degraded is None
         assert table.instance.counters.crashes == 0
 
-    at_table(test, start=False, breaker_policy=BreakerPolicy(crashes=1), restart_policy=RestartPolicy(3600, 3600))
+    # One end more than those above would count as the plugin's doing.
+    at_table(test, start=False, breaker_policy=BreakerPolicy(crashes=4), restart_policy=RestartPolicy(3600, 3600))
 
 
 @pytest.mark.parametrize("at_work", [False, True])
@@ -482,6 +483,27 @@ def test_a_cancelled_training_is_ended() -> None:
         assert isinstance(await task, Replied)
 
     at_table(test)
+
+
+def test_one_that_is_at_work_whenever_the_host_ends_is_left_out() -> None:
+    """A plugin can end its host, and with it all other plugins."""
+
+    async def test(table: Table) -> None:
+        for number in range(3):
+            task = await table.asked(f"r{number}")
+            table.host.available = False
+            table.host.last.die("the host has gone")
+            said = await task
+            assert isinstance(said, Unanswered)
+            assert said.kind == "unavailable"
+            table.host.available = True
+            await until(lambda: not table.host.last.ended.done())
+        said = await table.instance.ask(ASK)
+        assert isinstance(said, Unanswered)
+        assert said.kind == "open"
+        assert table.instance.counters.crashes == 0
+
+    at_table(test, breaker_policy=BreakerPolicy(crashes=3))
 
 
 class Feed:

@@ -169,7 +169,8 @@ class ProcessInstance(GuardedInstance):
         except WorkerDiedError as error:
             raise CallFailedError(self._cause(error), "crashed") from error
         except PluginUnavailableError as error:
-            raise CallFailedError(error.message, "unavailable") from error
+            # A plugin can end its host, and all others' processes with it. Who was at work each time is left out.
+            raise CallFailedError(error.message, "unavailable", is_crash=True) from error
         except FrameError as error:
             raise CallFailedError(f"the request is too large for a plugin: {error}", "unavailable") from error
 
