@@ -26,9 +26,10 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="engine-ops" \
       org.opencontainers.image.description="Optimisation questions as Kubernetes resources, answered with proof" \
       org.opencontainers.image.licenses="Apache-2.0"
-# The user has a name so that it can be looked up; Kubernetes goes by the number.
+# The users, the operator's and the plugins', have names so that they can be looked up; Kubernetes goes by the numbers.
 RUN python -m pip uninstall --yes --quiet --root-user-action ignore pip \
     && echo "engine-ops:x:65532:65532::/nonexistent:/usr/sbin/nologin" >> /etc/passwd \
+    && echo "engine-ops-plugins:x:65533:65532::/nonexistent:/usr/sbin/nologin" >> /etc/passwd \
     && echo "engine-ops:x:65532:" >> /etc/group
 COPY --from=build /opt/engine-ops /opt/engine-ops
 ENV PATH=/opt/engine-ops/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
