@@ -22,7 +22,7 @@ from engine_ops.controllers.asking import Asking
 from engine_ops.controllers.cluster_input import ClusterInput
 from engine_ops.controllers.posed import Posed
 from engine_ops.controllers.solving import Answered, solution_of, task_for
-from engine_ops.controllers.turns import Turns
+from engine_ops.controllers.turns import Turn, Turns
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.history.keys import key_of
@@ -754,13 +754,17 @@ def test_who_has_lent_a_turn_comes_before_those_who_had_none() -> None:
     run(test)
 
 
-@given(st.integers(1, 3), st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.booleans()), min_size=1, max_size=12))
-def test_however_requests_come_lend_and_are_cancelled_no_turn_is_lost_or_held_twice(
-    count: int, requests: list[tuple[bool, int, bool]]
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.lists(st.tuples(st.sampled_from(["keeps", "lends", "needs"]), st.integers(0, 6), st.booleans()), max_size=12),
+)
+def test_however_requests_come_lend_and_are_cancelled_no_turn_or_place_is_lost_or_held_twice(
+    count: int, room: int, requests: list[tuple[str, int, bool]]
 ) -> None:
     async def test() -> None:
-        turns = Turns(count)
-        holding = most = 0
+        turns, places = Turns(count), asyncio.Semaphore(room)
+        holding = most = placed = most_placed = 0
 
         async def hold() -> None:
             nonlocal holding, most
@@ -771,28 +775,74 @@ def test_however_requests_come_lend_and_are_cancelled_no_turn_is_lost_or_held_tw
             finally:
                 holding -= 1
 
-        async def one(lends: bool) -> None:
+        async def one(does: str) -> None:
+            nonlocal placed, most_placed
             async with turns.take() as turn:
                 await hold()
-                if lends:
+                if does == "lends":
                     async with turn.lent():
                         await asyncio.sleep(0)
                     await hold()
+                elif does == "needs":
+                    async with turn.lent(places):
+                        placed += 1
+                        most_placed = max(most_placed, placed)
+                        try:
+                            await asyncio.sleep(0)
+                        finally:
+                            placed -= 1
+                    await hold()
 
         tasks = []
-        for lends, steps, cancelled in requests:
-            tasks.append(asyncio.create_task(one(lends)))
+        for does, steps, cancelled in requests:
+            tasks.append(asyncio.create_task(one(does)))
             for _ in range(steps):
                 await asyncio.sleep(0)
             if cancelled:
                 tasks[len(tasks) // 2].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+        assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends)
         assert most <= count
+        assert most_placed <= room
+        for _ in range(room):
+            await asyncio.wait_for(places.acquire(), 1)
+        assert places.locked()
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(count):
                 await asyncio.wait_for(stack.enter_async_context(turns.take()), 1)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(stack.enter_async_context(turns.take()), 0.0)
+
+    run(test)
+
+
+def test_who_waits_for_a_place_or_a_turn_is_not_at_work() -> None:
+    async def test() -> None:
+        turns, places = Turns(1), asyncio.Semaphore(1)
+        has_a_place, goes_on, has_turn = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def one(turn: Turn) -> None:
+            async with turn.lent(places):
+                has_a_place.set()
+                await goes_on.wait()
+            has_turn.set()
+
+        await places.acquire()
+        async with turns.take() as turn:
+            assert turn.at_work_seconds is not None
+            task = asyncio.create_task(one(turn))
+            async with turns.take():
+                await asyncio.sleep(0)
+                assert turn.at_work_seconds is None
+                places.release()
+                await has_a_place.wait()
+                assert turn.at_work_seconds is not None
+                goes_on.set()
+                await until(lambda: not places.locked())
+                assert turn.at_work_seconds is None
+                assert not has_turn.is_set()
+            await task
+            assert turn.at_work_seconds is not None
 
     run(test)
 

@@ -24,6 +24,7 @@ from engine_ops.controllers import progress
 from engine_ops.controllers import reconciler as reconciling
 from engine_ops.controllers.cluster_input import ClusterInput
 from engine_ops.controllers.history_keeper import HistoryKeeper
+from engine_ops.controllers.plugins import NO_PLUGINS
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.recording import History, NoHistory
 from engine_ops.controllers.view import RequestView
@@ -33,6 +34,8 @@ from engine_ops.kube import status_writer as status_writing
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.requests import Requests
 from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.plugins.messages import Ask
+from engine_ops.plugins.said import Said
 from engine_ops.workers.messages import Solved
 
 SPEC = {"type": "resource", "data": {"items": []}, "searchSeconds": 0, "timeoutSeconds": 30}
@@ -88,7 +91,7 @@ class Edges:
     def record(self, target: Target, type_: str, reason: str, message: str) -> None:
         self.events.append(reason)
 
-    def reconciler(self) -> RequestReconciler:
+    def reconciler(self, plugins: Any = NO_PLUGINS) -> RequestReconciler:
         edges: Any = self
         return RequestReconciler(
             requests=edges,
@@ -99,6 +102,7 @@ class Edges:
             history=self.history,
             pool=edges,
             workers=1,
+            plugins=plugins,
         )
 
 
@@ -339,6 +343,59 @@ def test_a_final_write_waits_for_the_progress_write_before_it(monkeypatch: pytes
         assert order == ["progress", "final"]
 
     run(test)
+
+
+class Slow:
+    """A plugin, and all that there are: it says no to one request at a time, when it is told to."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.goes_on = asyncio.Semaphore(0)
+
+    def select(self, request_type: str, pinned: str | None) -> list[Slow]:
+        return [self]
+
+    async def ask(self, ask: Ask, **_: object) -> Said:
+        self.asked.append(ask.request_id)
+        await self.goes_on.acquire()
+        return Said(self.name, no="it does not know")
+
+
+def test_a_request_that_waits_for_its_place_is_not_said_to_be_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "FIRST_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(reconciling, "TURNS_PER_WORKER", 1)
+    monkeypatch.setattr(reconciling, "FIRST_RETRY_SECONDS", 3600.0)
+
+    async def main() -> None:
+        edges, slow = Edges(), Slow()
+        reconciler = edges.reconciler(slow)
+        told: list[tuple[str, str]] = []
+
+        async def write(target: Target, status: dict[str, Any]) -> Written:
+            condition = statuses.find(status, statuses.READY) or {}
+            told.append((target.name, condition["reason"]))
+            return Written.DONE
+
+        edges.write = write  # type: ignore[method-assign]
+        for name in ("a", "b", "c"):
+            seen = body(spec={"type": "ml-driven", "plugin": "slow"})
+            seen["metadata"] |= {"name": name, "uid": name}
+            reconciler.observe(RequestView.of(seen))
+        expected = []
+        for count, name in enumerate(("a", "b", "c"), start=1):
+            expected.append((name, Reason.SOLVING))
+            await settle(lambda: sorted(told) == sorted(expected))
+            for _ in range(50):  # passes of the event loop, each with the timers of all
+                await asyncio.sleep(0)
+            assert (sorted(told), len(slow.asked)) == (sorted(expected), count)
+            slow.goes_on.release()
+            expected.append((name, Reason.NO_PLUGIN))
+        await settle(lambda: sorted(told) == sorted(expected))
+        await reconciler.close()
+
+    asyncio.run(asyncio.wait_for(main(), 10))
 
 
 class Server:

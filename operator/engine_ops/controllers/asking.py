@@ -179,7 +179,7 @@ class Asking:
 
     async def _wait_for(self, posed: Posed, plugin: Plugin, time: _Time) -> Heard | Unheard:
         """Ask a plugin that nothing can stand in for; return why it has no answer, if so."""
-        async with posed.turn.lent(), self._predicting:
+        async with posed.turn.lent(self._predicting):
             try:
                 async with time.spent():
                     return await hear(posed, plugin, needs_prediction=True)

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from engine_ops.api import status as statuses
 from engine_ops.api.status import Attempt
+from engine_ops.controllers.turns import Turn
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.status_writer import StatusWriter, Target
 
@@ -23,7 +24,8 @@ REPORT_SECONDS = 5.0
 class ProgressReporter:
     """Writes Reconciling=True and the best answer so far, for as long as its block runs.
 
-    A solve that ends within two seconds costs no write and no task, only a timer.
+    A solve that ends within two seconds costs no write and no task, only a timer. Nor does one that waits for its place
+    behind others: of thousands that came at once, each would cost a write before its own turn.
 
     Parameters
     ----------
@@ -31,12 +33,15 @@ class ProgressReporter:
         Of statuses.
     target, attempt
         What is being solved.
+    turn
+        The request's; it knows when the request waits.
     """
 
-    def __init__(self, writer: StatusWriter, target: Target, attempt: Attempt) -> None:
+    def __init__(self, writer: StatusWriter, target: Target, attempt: Attempt, turn: Turn) -> None:
         self._writer = writer
         self._target = target
         self._attempt = attempt
+        self._turn = turn
         self._latest: Mapping[str, Any] | None = None
         self._told: Mapping[str, Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -75,7 +80,10 @@ class ProgressReporter:
 
     def _fire(self) -> None:
         self._timer = None
-        if self._first or self._latest != self._told:
+        at_work_seconds = self._turn.at_work_seconds
+        if at_work_seconds is None or at_work_seconds < FIRST_REPORT_SECONDS:
+            self._arm(FIRST_REPORT_SECONDS - (at_work_seconds or 0.0))
+        elif self._first or self._latest != self._told:
             self._first = False
             self._told = self._latest
             self._write = asyncio.create_task(self._tell(), name=f"progress {self._target}")

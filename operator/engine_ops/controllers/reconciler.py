@@ -303,7 +303,7 @@ class RequestReconciler:
     async def _run(
         self, entry: Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask, turn: Turn
     ) -> None:
-        async with ProgressReporter(self._writer, entry.target, attempt) as progress:
+        async with ProgressReporter(self._writer, entry.target, attempt, turn) as progress:
             posed = Posed(entry.target, attempt, spec, task, turn, lambda solved: progress.update(progress_of(solved)))
             outcome = await self._asking.answer(posed)
         match outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 _Waiters = collections.deque[asyncio.Future[None]]
 
@@ -77,17 +77,46 @@ class Turn:
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._held = True
+        self._at_work_since: float | None = asyncio.get_running_loop().time()
+
+    @property
+    def at_work_seconds(self) -> float | None:
+        """For how long its request has been at something since it waited for its place last; None while it waits."""
+        if self._at_work_since is None:
+            return None
+        return asyncio.get_running_loop().time() - self._at_work_since
 
     @contextlib.asynccontextmanager
-    async def lent(self) -> AsyncIterator[None]:
+    async def lent(self, places: asyncio.Semaphore | None = None) -> AsyncIterator[None]:
         """Let others have it for as long as the body lasts; then wait for another.
 
         Where the body fails or is cancelled, nothing is waited for.
+
+        Parameters
+        ----------
+        places
+            The body needs one of these. The turn is lent before one is waited for, and the place is free again before
+            another turn is: neither is ever held by somebody who waits for the other.
         """
         self.end()
-        yield
-        await self._turns.wait_again()
+        if places is None:
+            yield
+        else:
+            with self._waiting():
+                await places.acquire()
+            try:
+                yield
+            finally:
+                places.release()
+        with self._waiting():
+            await self._turns.wait_again()
         self._held = True
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._at_work_since = None
+        yield
+        self._at_work_since = asyncio.get_running_loop().time()
 
     def end(self) -> None:
         """Give it back, if it is held."""
