@@ -161,6 +161,34 @@ def test_after_a_restart_nothing_is_written_for_a_plugin_that_stands_as_it_stood
     run(test)
 
 
+def test_a_status_of_before_our_write_that_is_shown_late_is_not_taken_for_the_present_one() -> None:
+    """A restart lists the plugins, and the watch lists them again: between the two, we have told that it starts."""
+
+    async def test(edges: Edges, reconciler: PluginReconciler) -> None:
+        reconciler.observe(view())
+        await settle(lambda: edges.told)
+        before = edges.statuses[0]
+        second = Edges()
+        anew: Any = second
+        restarted = PluginReconciler(
+            plugins=anew, models=anew, writer=anew, events=anew, coalesce_seconds=0.005, numbers_seconds=HOUR
+        )
+
+        async def starts(spec: OptimizerPluginSpec) -> None:
+            second.stands(Reason.STARTING)
+            await settle(lambda: second.told)
+            restarted.observe(view(status=before))
+            restarted.observe(view(status=second.statuses[0]))
+
+        second.on_apply = starts
+        restarted.observe(view(status=before))
+        await settle(lambda: len(second.told) > 1)
+        assert [reason for reason, _ in second.told] == ["Starting", "Running"]
+        await restarted.close()
+
+    run(test)
+
+
 def test_a_newer_spec_ends_the_attempt_at_an_older_one() -> None:
     async def test(edges: Edges, reconciler: PluginReconciler) -> None:
         cancelled: list[int] = []

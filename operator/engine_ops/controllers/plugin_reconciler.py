@@ -176,8 +176,12 @@ class PluginReconciler:
             entry.told, entry.applied = None, -1
             entry.known = view.status
             entry.announced = _announcement(view.status)
-        elif plugin_status.at_once(view.status) not in entry.own:
-            entry.known = view.status  # not the echo of ours: somebody else wrote it
+        else:
+            shown = plugin_status.at_once(view.status)
+            # Either not ours: somebody else wrote it, or it is of before ours and comes late. Or the last of ours: then
+            # what we held for somebody else's is over. The echo of an earlier one of ours says nothing any more.
+            if shown not in entry.own or shown == entry.own[-1]:
+                entry.known = view.status
         entry.target, entry.deleting = target, view.deleting
         if not same:
             self._want(entry, view)
