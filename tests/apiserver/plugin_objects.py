@@ -46,8 +46,13 @@ def wait_until(look: Callable[[], _T], holds: Callable[[_T], object], what: str,
         seen = look()
         if holds(seen):
             return seen
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s: {seen}"
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s: {_short(seen)}"
         time.sleep(0.05)
+
+
+def _short(seen: Any) -> Any:
+    """Return the status of an object, and anything else as it is."""
+    return seen.get("status", seen) if isinstance(seen, dict) else seen
 
 
 class QuickRequests(RequestObjects):
