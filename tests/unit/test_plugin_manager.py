@@ -15,7 +15,7 @@ from engine_ops.api.reasons import Reason
 from engine_ops.ml import WorkloadDataPoint
 from engine_ops.ml.scoring import DURATION
 from engine_ops.plugins import EventKind, PluginConfig, PluginError
-from engine_ops.plugins.manager import FALLBACK
+from engine_ops.plugins.fallback import FALLBACK, IDLE_SECONDS
 from engine_ops.plugins.remote_plugin import RemotePlugin
 
 
@@ -174,6 +174,33 @@ async def test_the_fallback_predicts_once_there_are_ten_points() -> None:
         for _ in range(25):
             await on.outcome(5000)
         assert on.world.trained_count == 2, "it keeps up with the history"
+
+
+@on_a_loop
+async def test_a_fallback_that_nobody_needs_is_ended_and_is_back_with_its_model() -> None:
+    async with stage(points=10) as on:
+        fallback = on.manager.fallback()
+        await settled()
+        await on.clock.pass_by(IDLE_SECONDS - 1)
+        assert on.manager.fallback() is fallback, "it was needed again in time"
+        await on.clock.pass_by(IDLE_SECONDS - 1)
+        assert len(on.world.alive) == 1
+        await on.clock.pass_by(1)
+        assert on.world.alive == []
+        trained = on.world.trained_count
+        for _ in range(50):
+            await on.outcome(5000)
+        await on.clock.pass_by(IDLE_SECONDS)
+        assert on.world.trained_count == trained
+        on.world.hold_trainings = asyncio.Event()
+        again = on.manager.fallback()
+        assert again is not None
+        assert again is not fallback
+        await settled()
+        said = await again.ask(ask_of("ml-driven"), point=None, workload=None, needs_prediction=True)
+        assert said.envelope is not None
+        assert f'"model-{trained}"'.encode() in said.envelope
+        assert on.world.training_now == 1, "it makes up for what it has missed, aside"
 
 
 @on_a_loop

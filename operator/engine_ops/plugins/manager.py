@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Any, Final, cast
 
-from engine_ops.api.optimizationrequest import RequestType
-from engine_ops.api.optimizerplugin import (
-    OptimizerPluginSpec,
-    PluginSource,
-    PluginTraining,
-    RetrainPolicy,
-    TrainingGate,
-)
+from engine_ops.api.optimizerplugin import OptimizerPluginSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.request import OptimizationRequest
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.keys import known_at, workload_key
 from engine_ops.ml.scoring import RecentOutcomes, actual_values
 from engine_ops.plugins.config import PluginConfig
+from engine_ops.plugins.fallback import Fallback
 from engine_ops.plugins.hosted import HostedPlugin
 from engine_ops.plugins.hosting import HistorySource, Hosting, MakeInstance
 from engine_ops.plugins.model_store import MemoryModelStore, ModelStore
@@ -31,16 +26,6 @@ from engine_ops.plugins.snapshot import PluginSnapshot
 
 logger = logging.getLogger(__name__)
 
-FALLBACK: Final = "simple-predictor"
-"""What predicts from history where no plugin can; it is built in, and no OptimizerPlugin."""
-
-_FALLBACK_SPEC: Final = OptimizerPluginSpec(
-    supported_types=[RequestType.ML_DRIVEN],
-    source=PluginSource(entry_point="engine_ops.ml.examples.simple_predictor:SimplePredictorPlugin"),
-    training=PluginTraining(
-        gate=TrainingGate.NONE, retrain=RetrainPolicy(after_samples=25, interval_seconds=600, on_drift=False)
-    ),
-)
 _WARM_AT_A_TIME: Final = 500
 
 _Observation = tuple[str | None, str, Mapping[str, float]]
@@ -77,12 +62,11 @@ class PluginManager:
         store = store if store is not None else MemoryModelStore()
         self._registry = registry
         self._hosting = Hosting(make_instance, history=history, store=store, now=now, sleep=sleep)
-        # The fallback's model is made of the history within a moment: it is not worth keeping.
-        self._fallback_hosting = Hosting(
-            make_instance, history, MemoryModelStore(), self._hosting.baseline, self._hosting.training, now, sleep
+        # The fallback's model is made of the history within a moment: it is not worth keeping beyond the process.
+        self._fallback = Fallback(
+            dataclasses.replace(self._hosting, store=MemoryModelStore()), on_change=self._fallback_changed
         )
         self._plugins: dict[str, HostedPlugin] = {}
-        self._fallback: HostedPlugin | None = None
         self._listeners: list[Callable[[str], None]] = []
         self._able: dict[str, object] = {}
         self._version = 0
@@ -194,15 +178,11 @@ class PluginManager:
     def fallback(self) -> HostedPlugin | None:
         """Return what predicts ``ml-driven`` requests from the history where no plugin can; None without a history.
 
-        It is started at the first call, and says no until it is trained.
+        It is started where it does not run, and says no until it is trained; see `Fallback`.
         """
         if self._hosting.history is None or self._closed:
             return None
-        if self._fallback is None:
-            self._fallback = HostedPlugin(
-                FALLBACK, _FALLBACK_SPEC, self._fallback_hosting, on_change=self._fallback_changed
-            )
-        return self._fallback
+        return self._fallback.need()
 
     def outcome(self, key: bytes | None, point: WorkloadDataPoint) -> None:
         """Take note of a point whose outcome is known. To be told of each once, in the order in which they are known.
@@ -306,22 +286,20 @@ class PluginManager:
     async def close(self) -> None:
         """End every plugin, when its requests in flight have ended; keep their models. Idempotent."""
         self._closed = True
-        fallback = [self._fallback] if self._fallback is not None else []
-        await asyncio.gather(*(hosted.close() for hosted in [*self._plugins.values(), *fallback]))
+        await asyncio.gather(*(hosted.close() for hosted in self._plugins.values()), self._fallback.close())
         await asyncio.gather(*self._leaving, return_exceptions=True)
         for name in list(self._plugins):
             del self._plugins[name]
             self._registry.unregister(name)
-        self._fallback = None
 
     def _all(self) -> Iterable[HostedPlugin]:
         yield from self._plugins.values()
-        if self._fallback is not None:
-            yield self._fallback
+        if self._fallback.hosted is not None:
+            yield self._fallback.hosted
 
     def _fallback_changed(self) -> None:
         # Not under its name: an OptimizerPlugin may have the same.
-        self._note_ability("", self._fallback)
+        self._note_ability("", self._fallback.hosted)
 
     def _note_ability(self, name: str, hosted: HostedPlugin | None) -> None:
         ability = hosted.ability() if hosted is not None else None
