@@ -121,10 +121,12 @@ def test_the_time_of_a_condition_moves_when_its_status_flips_and_only_then() -> 
 
 
 def test_a_plugin_that_starts_again_is_trained_all_the_while() -> None:
-    first = status_of(snapshot(trained=(Reason.TRAINED, "on 12"), is_trained=True), {}, 1, THEN)
+    first = status_of(snapshot(trained=(Reason.TRAINED, "on 12"), is_trained=True, model=MODEL), {}, 1, THEN)
     (trained,) = (entry for entry in first["conditions"] if entry["type"] == "Trained")
     starting = status(snapshot(Reason.STARTING), first)
     assert starting["conditions"][-1] == trained
+    assert starting["model"] == first["model"]
+    assert "model" not in status(snapshot(Reason.INVALID_CONFIG), first)
     again = status(snapshot(trained=(Reason.TRAINED, "on 12"), is_trained=True), starting)
     assert again["conditions"][-1]["lastTransitionTime"] == trained["lastTransitionTime"]
     assert "Trained" not in conditions(status(snapshot(Reason.INVALID_CONFIG), first))

@@ -39,6 +39,7 @@ MAX_LOSS: Final = 2.0**53
 _READY_REASONS: Final = frozenset({Reason.RUNNING, Reason.DISABLED})
 _STALLED_REASONS: Final = frozenset({Reason.INVALID_SPEC, Reason.INVALID_CONFIG})
 _MODEL_UNSEEN: Final = frozenset({Reason.DISABLED, Reason.STARTING, Reason.PLUGIN_UNAVAILABLE})
+_OF_MODELS: Final = ("model", "candidate")
 _SELDOM: Final = ("observedGeneration", "version", "description", "types", "configSchema", "model")
 """Fields that change seldom and are told at once, as the conditions are."""
 
@@ -59,8 +60,10 @@ def status_of(snapshot: PluginSnapshot, previous: Mapping[str, Any], generation:
     """
     conditions = conditions_of(_conditions(snapshot), previous, max(0, generation), now)
     trained = find(previous, TRAINED)
+    kept: Status = {}
     if snapshot.trained is None and trained is not None and snapshot.state in _MODEL_UNSEEN:
         conditions.append(dict(trained))  # the model is kept, and nothing else is known of it now
+        kept = {field: previous[field] for field in _OF_MODELS if field in previous}
     status: Status = {
         "observedGeneration": generation,
         "conditions": conditions,
@@ -78,7 +81,7 @@ def status_of(snapshot: PluginSnapshot, previous: Mapping[str, Any], generation:
         "latency": _latency(snapshot),
         "lastError": _last_error(snapshot),
     }
-    return {field: value for field, value in status.items() if value is not None}
+    return kept | {field: value for field, value in status.items() if value is not None}
 
 
 def counts_of(counts: Counts) -> dict[str, int]:
