@@ -138,11 +138,11 @@ class OperatorPlugins:
             group.create_task(self._wake(wake), name="wake requests")
 
     async def stop(self) -> None:
-        """End `run`, and follow no more; `close` still ends the plugins."""
-        await self.reconciler.close()
+        """End `run`, the plugins and their host. At its end kopf gives tasks that it takes for its own five seconds."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
+        await self.close()
 
     async def close(self) -> None:
         """End the plugins and their host."""
