@@ -207,6 +207,9 @@ class ScriptedInstance:
         self.opened = self._opened()
         self.on_change()
 
+    def retire(self) -> None:
+        pass
+
     async def close(self) -> None:
         self.closed = True
         while self.in_flight:  # noqa: ASYNC110 - it is over within a few turns of the loop

@@ -138,6 +138,11 @@ def test_settings_that_are_wrong_and_then_right() -> None:
             said = await there.until_it_says(b'"scale":4', say="numbers")
             assert b'"numbers":[0,1,2,3,4,5,6,7,8,9,10,11]' in said
 
+            # And back before the others were taken over.
+            await there.apply(config={"scale": 5})
+            await there.apply(config={"scale": 4})
+            await there.until_it_says(b'"scale":4', say="numbers")
+
     run(main())
 
 

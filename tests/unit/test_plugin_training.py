@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 from typing import Any
 
@@ -15,7 +16,15 @@ from engine_ops.api.reasons import Reason
 from engine_ops.controllers.plugin_status import status_of
 from engine_ops.plugins.instance import PluginBrokenError
 from engine_ops.plugins.model_store import MemoryModelStore
-from engine_ops.plugins.training import Candidate, Standing, is_ever_gated, is_gated, reason_to_train
+from engine_ops.plugins.training import (
+    RETRY_SECONDS,
+    UNAVAILABLE_SECONDS,
+    Candidate,
+    Standing,
+    is_ever_gated,
+    is_gated,
+    reason_to_train,
+)
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -578,3 +587,10 @@ async def test_until_a_pinned_model_can_be_asked_the_one_before_answers() -> Non
         on.world.hold_starts.set()
         await settled()
         assert b"model-1" in ((await on.ask()).envelope or b"")
+
+
+def test_a_training_that_lost_its_host_is_tried_again_soon() -> None:
+    lost = Standing(points=50, failed_seconds=11.0, retry_seconds=UNAVAILABLE_SECONDS)
+    assert reason_to_train(PluginTraining(), lost) == "there are 50 points"
+    assert reason_to_train(PluginTraining(), dataclasses.replace(lost, failed_seconds=9.0)) is None
+    assert reason_to_train(PluginTraining(), dataclasses.replace(lost, retry_seconds=RETRY_SECONDS)) is None

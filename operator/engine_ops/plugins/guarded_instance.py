@@ -149,6 +149,9 @@ class GuardedInstance(abc.ABC):
         # Shielded: who asked may go away, but the plugin has the request, and the next one must wait for its answer.
         return await asyncio.shield(task)
 
+    def retire(self) -> None:  # noqa: B027 -- most heirs have nothing to do
+        """See `Instance`. It matters where two instances are one and the same thing."""
+
     async def close(self) -> None:
         """See `Instance`."""
         if self._closing is None:

@@ -234,5 +234,8 @@ class Instance(Protocol):
     def blame(self, reason: str) -> None:
         """Count as a failure what turned out later, such as an answer that names a node that does not exist."""
 
+    def retire(self) -> None:
+        """Take note that another instance is being started in this one's place: open nothing anew from now on."""
+
     async def close(self) -> None:
         """Take no more requests, let the plugin finish those that it was given before, and end it. Idempotent."""

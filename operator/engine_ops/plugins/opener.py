@@ -36,6 +36,7 @@ class Opener:
         self._opening: asyncio.Task[Opened] | None = None
         self._rejected: Edition | None = None
         self._backoff = Backoff()
+        self._has_retired = False
         self.retry_at = 0.0
         """Nothing is started before; seconds since the epoch."""
 
@@ -61,7 +62,7 @@ class Opener:
             return
         edition = state.wanted
         roles = state.wanted_roles(edition)
-        if edition != state.edition:
+        if self._is_new(edition):
             model = roles.active or roles.candidate
         else:
             model = state.lineup.missing(roles)
@@ -69,6 +70,9 @@ class Opener:
                 return
         saved = model.state if model is not None else b""
         instance = state.hosting.make_instance(state.name, state.spec, saved, self._on_change)
+        if edition != state.edition and state.lineup.instance is not None and state.spec.source.service is not None:
+            state.lineup.instance.retire()
+            self._has_retired = True
         try:
             opened = await self._open(instance)
         except PluginBrokenError as error:
@@ -109,9 +113,10 @@ class Opener:
         self._rejected = None
         if model is not None and model not in tuple(lineup.shelf):
             return False
-        if edition != state.edition:
+        if self._is_new(edition):
             lineup.take_over(instance, model)
             state.edition = edition
+            self._has_retired = False
         elif model is not None and model.instance is None:
             model.instance = instance
         elif model is None and lineup.instance is None:
@@ -121,6 +126,10 @@ class Opener:
         self._opened()
         self._on_change()
         return True
+
+    def _is_new(self, edition: Edition) -> bool:
+        """Whether another instance is to take over; also where settings came back that were on their way out."""
+        return edition != self._state.edition or self._has_retired
 
     def _could_not_open(self, error: PluginBrokenError, edition: Edition, model: TrainedModel | None) -> None:
         state = self._state

@@ -108,6 +108,7 @@ class ServiceInstance(GuardedInstance):
         self._sender = HistorySender(self._client, feed)
         self._instance = ""
         self._is_stale = True
+        self._is_retired = False
         self._gone = ""
         self._look = asyncio.Event()
         self._opening = asyncio.Lock()
@@ -165,6 +166,10 @@ class ServiceInstance(GuardedInstance):
     def set_state(self, state: bytes) -> None:
         """See `Instance`."""
         self._state = state
+
+    def retire(self) -> None:
+        """See `Instance`. A service is one plugin: what this instance gave it again would undo the next one's work."""
+        self._is_retired = True
 
     async def close(self) -> None:
         """See `Instance`. A training is not waited for."""
@@ -277,7 +282,7 @@ class ServiceInstance(GuardedInstance):
 
     async def _open_it(self) -> Opened:
         """Give the service everything that it needs."""
-        if self._closing is not None:
+        if self._closing is not None or self._is_retired:
             # Its settings may be those of another instance by now, which takes over.
             raise PluginUnavailableError(closing().reason)
         try:

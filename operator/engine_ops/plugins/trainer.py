@@ -14,7 +14,7 @@ from engine_ops.plugins.model_shelf import Roles
 from engine_ops.plugins.model_store import ModelRecord
 from engine_ops.plugins.skill import SkillTracker
 from engine_ops.plugins.trained_model import TrainedModel
-from engine_ops.plugins.training import Candidate, Standing, reason_to_train
+from engine_ops.plugins.training import RETRY_SECONDS, UNAVAILABLE_SECONDS, Candidate, Standing, reason_to_train
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Trainer:
         self.failure: str | None = None
         self.points_since = 0
         self.points_since_failure = 0
+        self._retry_seconds = RETRY_SECONDS
 
     @property
     def is_busy(self) -> bool:
@@ -84,6 +85,7 @@ class Trainer:
             has_drifted=roles.active is not None and roles.active.tracker.has_drifted,
             candidate=candidate,
             failed_seconds=now - self._failed_at if self._failed_at is not None else None,
+            retry_seconds=self._retry_seconds,
             points_since_failure=self.points_since_failure,
         )
         return reason_to_train(training, standing)
@@ -143,8 +145,11 @@ class Trainer:
                 if trained.is_trained is False:
                     raise PluginBrokenError("train", "its model says that it is not trained, after train_model")
                 model = self._model_of(trained, spec, edition, instance)
-            except (PluginBrokenError, PluginUnavailableError) as error:
+            except PluginBrokenError as error:
                 self._note_failure(error.message, counted)
+            except PluginUnavailableError as error:
+                # Nothing is known of the plugin: the host or the service was lost in the middle.
+                self._note_failure(error.message, counted, retry_seconds=UNAVAILABLE_SECONDS)
             except asyncio.CancelledError:
                 self.points_since += counted  # nobody has learned of them
                 raise
@@ -175,9 +180,10 @@ class Trainer:
         tracker = SkillTracker(self._hosting.baseline, tolerance=spec.training.tolerance_factor)
         return TrainedModel(record, tracker, state=trained.state, instance=instance)
 
-    def _note_failure(self, message: str, counted: int) -> None:
+    def _note_failure(self, message: str, counted: int, *, retry_seconds: float = RETRY_SECONDS) -> None:
         logger.warning("plugin %s: its training failed: %s", self._name, message)
         self.failure = message
         self._failed_at = self._hosting.now()
+        self._retry_seconds = retry_seconds
         self.points_since += counted
         self.points_since_failure = 0

@@ -22,6 +22,8 @@ REST: Final = 4.0
 """After a training, new outcomes bring no other one for so many times as long as it took. The model of a long history
 would else be trained without a pause where outcomes come quickly, on a processor that requests need."""
 
+UNAVAILABLE_SECONDS: Final = 10.0
+"""After a training that lost its host or service is the next one tried."""
 RETRY_SECONDS: Final = 600.0
 """After a failed training, unless as many new points came as the first training needs."""
 
@@ -69,6 +71,8 @@ class Standing:
         The model in shadow.
     failed_seconds
         Since the last training failed; None where it did not.
+    retry_seconds
+        So long after it the next one may be tried.
     points_since_failure
         Outcomes since then.
     """
@@ -82,6 +86,7 @@ class Standing:
     has_drifted: bool = False
     candidate: Candidate | None = None
     failed_seconds: float | None = None
+    retry_seconds: float = RETRY_SECONDS
     points_since_failure: int = 0
 
 
@@ -102,7 +107,7 @@ def reason_to_train(training: PluginTraining, standing: Standing) -> str | None:
     if training.pinned_model is not None or standing.points < training.min_samples:
         return None
     if standing.failed_seconds is not None and not (
-        standing.failed_seconds >= RETRY_SECONDS or standing.points_since_failure >= training.min_samples
+        standing.failed_seconds >= standing.retry_seconds or standing.points_since_failure >= training.min_samples
     ):
         return None
     if standing.samples is None:
