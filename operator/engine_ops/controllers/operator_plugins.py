@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 AWAITED: Final = frozenset({Reason.NO_PLUGIN, Reason.NOT_ENOUGH_DATA})
 """What requests wait for that a plugin may end."""
 
+END_SECONDS: Final = 2.0
+"""At the end of the operator a plugin that is asked just then has so long."""
+
 LOOK_SECONDS: Final = 10.0
 """For so long an API server that is starting is asked for the plugins."""
 
@@ -145,10 +148,15 @@ class OperatorPlugins:
         await self.close()
 
     async def close(self) -> None:
-        """End the plugins and their host."""
+        """End the plugins and their host.
+
+        Nobody waits for an answer any more: a plugin that is at one has a moment to end, and is killed then.
+        """
         await self.reconciler.close()
-        await self.manager.close()
+        closing = asyncio.create_task(self.manager.close(), name="close the plugins")
+        await asyncio.wait({closing}, timeout=END_SECONDS)
         await self._host.close()
+        await closing
 
     def probe(self) -> dict[str, object]:
         """Return what health says of the plugins, as JSON values, by name."""
