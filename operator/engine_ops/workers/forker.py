@@ -54,11 +54,16 @@ class Forker(abc.ABC):
         """
         woken, waker = socket.socketpair()
         try:
-            with woken, waker:
-                self._loop(woken, waker)
-        finally:
-            signal.set_wakeup_fd(-1)
+            try:
+                with woken, waker:
+                    self._loop(woken, waker)
+            finally:
+                signal.set_wakeup_fd(-1)
+                self._end_all()
+        except SystemExit:
+            # A signal that says what the closed socket has said already may come in the middle of the end.
             self._end_all()
+            raise
 
     @abc.abstractmethod
     def _work(self, descriptors: Sequence[int], command: control.Spawn) -> None:
