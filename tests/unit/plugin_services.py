@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import inspect
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from test_workers_pool import run, until
 
 from engine_ops.api.optimizerplugin import PluginLimits, PluginService
 from engine_ops.history.collector import WorkloadCollector
@@ -20,26 +20,10 @@ from engine_ops.plugins.messages import Ask
 from engine_ops.plugins.service_instance import ServiceInstance
 from engine_ops.plugins.serving import application
 
-DEADLINE_SECONDS = 30.0
+__all__ = ["run", "until"]  # for who takes the services
 
 INFO = {"name": "scripted", "version": "1.0", "types": ["ml-driven"], "hasModel": True, "isTrained": False}
 REPLY = {"success": True, "result": {"expected_duration": 7.0}, "confidence": 0.5}
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(2 * DEADLINE_SECONDS):
-            await main
-
-    asyncio.run(bounded())
-
-
-async def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        await asyncio.sleep(0.005)
-    return value
 
 
 @contextlib.asynccontextmanager

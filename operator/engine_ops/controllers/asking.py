@@ -20,13 +20,11 @@ from engine_ops.controllers.comparing import Comparison, LateAsks, with_reasons
 from engine_ops.controllers.plugins import Plugin, Plugins
 from engine_ops.controllers.posed import Heard, Posed, Unheard, ask_aside, hear
 from engine_ops.controllers.solving import Answered, run_task
+from engine_ops.plugins.fallback import FALLBACK
 from engine_ops.plugins.own_fields import needs_prediction
 from engine_ops.workers.frames import MAX_FRAME_BYTES
 from engine_ops.workers.messages import Failed, SolveTask
 from engine_ops.workers.pool import WorkerPool
-
-SIMPLE_PREDICTOR: Final = "simple-predictor"
-"""The algorithm in ``solvedBy`` where the history alone answered a request of type ml-driven."""
 
 _STARTING: Final = frozenset({Reason.STARTING})
 _LATER: Final = frozenset({Reason.STARTING, Reason.PLUGIN_UNAVAILABLE, Reason.DISABLED})
@@ -165,8 +163,8 @@ class Asking:
         if isinstance(heard, Unheard):
             reason = Reason.NOT_ENOUGH_DATA if heard.short_of_data else Reason.NO_PLUGIN
             asked = noes or [f"no enabled plugin can handle type {posed.task.type}"]
-            return Failed(reason, "; ".join([*asked, f"{SIMPLE_PREDICTOR}: {heard.why}"]), waiting=True)
-        outcome = await self._solve(posed, heard.reply_to(posed.task, SIMPLE_PREDICTOR))
+            return Failed(reason, "; ".join([*asked, f"{FALLBACK}: {heard.why}"]), waiting=True)
+        outcome = await self._solve(posed, heard.reply_to(posed.task, FALLBACK))
         if isinstance(outcome, Answered):
             return with_reasons(dataclasses.replace(outcome, share=heard.share(None)), noes)
         return outcome

@@ -13,12 +13,12 @@ from engine_ops.plugins.json_values import RefusedError, json_value, quoted
 from engine_ops.plugins.own_fields import has_own_field
 from engine_ops.plugins.packing_answers import PackingChecker
 from engine_ops.plugins.placement_answers import PlacementChecker
+from engine_ops.plugins.session_envelope import bare_result
 from engine_ops.plugins.sizing_answers import SizingChecker
 
 MAX_ERROR: Final = 1024
 """Characters of a plugin's reason for a no; it is cut there."""
 
-_ENVELOPE: Final = frozenset({"success", "result", "error", "confidence", "model_id", "metadata"})
 
 _ANSWER_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "resource": ("nodes",),
@@ -190,7 +190,7 @@ def _result(envelope: Mapping[str, Any]) -> Any:
         raise RefusedError("success", f"must be true or false, not {quoted(success)}")
     if not success:
         return Refusal(_error(envelope.get("error")), by_plugin=True)
-    result = envelope["result"] if "result" in envelope else _bare(envelope)
+    result = envelope["result"] if "result" in envelope else bare_result(envelope)
     if result is None:
         raise RefusedError("result", "required with success, but absent")
     return result
@@ -215,10 +215,6 @@ def _said(result: Any, question: Question, algorithm: str) -> Checked | Advice |
     raise RefusedError(
         "result", f"has neither {' nor '.join(shape)}, for an answer, nor any of {', '.join(FIELDS)}, for advice"
     )
-
-
-def _bare(envelope: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return {name: value for name, value in envelope.items() if name not in _ENVELOPE} or None
 
 
 def _error(error: object) -> str:

@@ -31,7 +31,7 @@ def replied_of(envelope: object, encoded: bytes) -> Replied:
     claimed = None if confidence is None else float(confidence)
     if envelope.get("success") is False:
         return Replied(no=_reason(envelope.get("error")), model_id=model_id, claimed_confidence=claimed)
-    result = envelope["result"] if "result" in envelope else _bare(envelope)
+    result = envelope["result"] if "result" in envelope else bare_result(envelope)
     if result is None:
         return Replied(no="result: required with success, but absent", failed=True)
     return Replied(envelope=encoded, scored=_scored(result), model_id=model_id, claimed_confidence=claimed)
@@ -65,7 +65,8 @@ def _reason(error: object) -> str:
     return line(error if isinstance(error, str) else repr(error))
 
 
-def _bare(envelope: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def bare_result(envelope: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what a dict without ``result`` has beside the names of the envelope; None where that is nothing."""
     return {name: value for name, value in envelope.items() if name not in _ENVELOPE} or None
 
 
