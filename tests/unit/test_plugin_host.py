@@ -63,6 +63,20 @@ def test_what_cannot_be_opened_says_so_and_its_process_lives(host: Path) -> None
     run(main())
 
 
+def test_a_start_that_is_cancelled_in_the_moment_of_its_success_is_cancelled(host: Path) -> None:
+    async def main() -> None:
+        async with client_of(host) as client:
+            starting = asyncio.create_task(client.spawn("nothing", memory_limit_bytes=0))
+            await until(lambda: client.processes, "it is asked for")
+            (process,) = client.processes
+            process.spawned.add_done_callback(lambda _: starting.cancel())
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            assert "killed" in await process.ended
+
+    run(main())
+
+
 @pytest.mark.parametrize("name", ["SleepsForever", "IgnoresSigterm", "SpinsForever"])
 def test_one_that_takes_too_long_is_killed(host: Path, name: str) -> None:
     async def main() -> None:

@@ -1,6 +1,7 @@
 """Orders of events around a plugin's process that a real one cannot be brought to."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Iterator
@@ -658,5 +659,26 @@ def test_closing_while_it_is_being_started_again_leaves_no_process() -> None:
         await asyncio.sleep(0)
         await table.instance.close()
         assert len(table.host.processes) == 1
+
+    at_table(test)
+
+
+def test_closing_while_it_is_being_started_again_ends_though_the_host_does_not_hear_of_it() -> None:
+    """The start of a process has just succeeded when it is cancelled."""
+
+    async def test(table: Table) -> None:
+        spawn = table.host.spawn
+
+        async def deaf(label: str, *, memory_limit_bytes: int) -> Any:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return await spawn(label, memory_limit_bytes=memory_limit_bytes)
+
+        table.host.spawn = deaf  # type: ignore[method-assign]
+        table.host.last.die()
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            await table.instance.close()
+        assert [process.ended.done() for process in table.host.processes] == [True, True]
 
     at_table(test)

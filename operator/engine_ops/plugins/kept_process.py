@@ -352,8 +352,11 @@ class KeptProcess:
         self._next_start = time.monotonic() + self._policy.wait_seconds(self._ends_in_a_row)
 
     async def _bring_back(self) -> None:
-        """Start processes until one stays long enough to open the plugin."""
-        while True:
+        """Start processes until one stays long enough to open the plugin.
+
+        It ends with `close`, also where its cancellation is lost in what it awaits.
+        """
+        while not self._closed:
             await asyncio.sleep(self._next_start - time.monotonic())
             try:
                 opened = await self._launch()

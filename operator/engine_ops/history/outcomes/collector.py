@@ -145,7 +145,8 @@ class OutcomeCollector:
             if waits[0].done() and not waits[1].done() and waits[0].exception() is not None:
                 # It cannot tell of changes: the period decides.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout_s)
+                    async with asyncio.timeout(timeout_s):
+                        await self._wake.wait()
         finally:
             for wait in waits:
                 wait.cancel()

@@ -154,7 +154,8 @@ class HostClient:
             raise
         try:
             # Shielded: whoever waits may be cancelled, and the process must still be able to say that it is there.
-            spawned = await asyncio.wait_for(asyncio.shield(process.spawned), self._patience_seconds)
+            async with asyncio.timeout(self._patience_seconds):
+                spawned = await asyncio.shield(process.spawned)
         except TimeoutError:
             # It forks in milliseconds. One that does not has been stopped, perhaps by a plugin.
             self._give_up_host(link, "it did not start a process in time")
