@@ -1,0 +1,98 @@
+"""From the API's event loop to the engine's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from engine_ops.server.backend import Engine, Improvement, PluginInfo, PointFilter, Question, Reply, Selection
+
+T = TypeVar("T")
+
+
+class EngineGone(Exception):  # noqa: N818 - no error of this program: it is ending
+    """The engine's loop has ended."""
+
+
+class BridgedEngine:
+    """An `Engine` that lives on another loop, to be called from the API's.
+
+    Parameters
+    ----------
+    engine
+        The engine.
+    loop
+        Its loop.
+    """
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._loop = loop
+
+    @property
+    def workers(self) -> int:
+        """See `Engine`."""
+        return self._engine.workers
+
+    def lineup(self, request_type: str, plugin: str | None) -> str:
+        """See `Engine`."""
+        return self._engine.lineup(request_type, plugin)
+
+    async def answer(
+        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: asyncio.Event
+    ) -> Reply:
+        """See `Engine`; ``on_improvement`` is called on this loop, and ``stop`` belongs to it."""
+        here = asyncio.get_running_loop()
+
+        def pass_on(improvement: Improvement) -> None:
+            here.call_soon_threadsafe(on_improvement, improvement)
+
+        stop_there = asyncio.Event()
+        answering = asyncio.create_task(
+            self._call(self._engine.answer(question, on_improvement=pass_on, stop=stop_there))
+        )
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                self._loop.call_soon_threadsafe(stop_there.set)
+            return await answering
+        finally:
+            stopping.cancel()
+            answering.cancel()
+
+    async def plugins(self) -> Sequence[PluginInfo]:
+        """See `Engine`."""
+        return await self._call(self._engine.plugins())
+
+    async def plugin(self, name: str) -> PluginInfo | None:
+        """See `Engine`."""
+        return await self._call(self._engine.plugin(name))
+
+    async def history_namespaces(self) -> frozenset[str]:
+        """See `Engine`."""
+        return await self._call(self._engine.history_namespaces())
+
+    async def history(self, chosen: PointFilter) -> Selection | None:
+        """See `Engine`."""
+        return await self._call(self._engine.history(chosen))
+
+    async def health(self) -> Mapping[str, Any]:
+        """See `Engine`."""
+        return await self._call(self._engine.health())
+
+    async def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the engine's loop. Cancelling the wait cancels it there.
+
+        Raises
+        ------
+        EngineGone
+            If that loop has ended.
+        """
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:
+            work.close()
+            raise EngineGone("the engine has ended") from error
+        return await asyncio.wrap_future(future)

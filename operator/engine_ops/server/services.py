@@ -1,0 +1,60 @@
+"""What the REST API is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from engine_ops.server.backend import Access, Engine, PluginSwitch
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ApiLimits:
+    """What a caller can ask for.
+
+    Parameters
+    ----------
+    body_bytes
+        Of a request's body; a longer one is refused unread.
+    body_seconds
+        For a body to arrive.
+    requests_per_second, burst
+        Of one user, or of one address before it is known who calls.
+    in_flight_per_worker
+        So many questions are being answered at once for each worker; further ones are told to come later.
+    cache_entries, cache_bytes
+        Of the result cache; 0 entries for none.
+    kept_jobs, kept_jobs_seconds
+        How many finished asynchronous requests of all users are kept to be fetched, and for how long.
+    """
+
+    body_bytes: int = 10 * 2**20
+    body_seconds: float = 30.0
+    requests_per_second: float = 100.0
+    burst: int = 200
+    in_flight_per_worker: int = 2
+    cache_entries: int = 1000
+    cache_bytes: int = 32 * 2**20
+    kept_jobs: int = 500
+    kept_jobs_seconds: float = 600.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the application works with.
+
+    Parameters
+    ----------
+    engine
+        Reached from the API's loop: an `engine_ops.server.bridge.BridgedEngine`.
+    access
+        Who may do what.
+    switch
+        Changes plugins; None where nothing can be changed.
+    limits
+        What a caller can ask for.
+    """
+
+    engine: Engine
+    access: Access
+    switch: PluginSwitch | None
+    limits: ApiLimits = dataclasses.field(default_factory=ApiLimits)
