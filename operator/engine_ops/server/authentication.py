@@ -1,0 +1,232 @@
+"""Who calls, and what they may do: asked before anything else of a request is looked at.
+
+`Authentication` stands before the routes, so that no route can forget it. A route asks for the rights that it needs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engine_ops.api.fields import DNS_LABEL
+from engine_ops.server.backend import Access, Caller, Right, Unauthenticated
+from engine_ops.server.problems import ProblemError
+from engine_ops.server.services import Services
+
+ANONYMOUS_PATHS: Final = frozenset({"/api/v1/health"})
+"""What is answered to callers without a token."""
+
+LOCAL_NAMESPACE: Final = "default"
+"""Where requests count on a machine without Kubernetes."""
+
+NAMESPACE_MAX_LENGTH: Final = 63
+
+_CALLER: Final = "engine_ops.caller"
+_TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""``b64token`` of RFC 6750."""
+_NAMESPACE: Final = re.compile(DNS_LABEL.removeprefix("^").removesuffix("$"))
+
+
+class Authentication:
+    """ASGI middleware: lets only those in who can say who they are.
+
+    Parameters
+    ----------
+    app
+        What it stands before.
+    access
+        Who knows.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what comes with a good token, and what needs none.
+
+        Raises
+        ------
+        ProblemError
+            If the caller is not known; 403 for a page of another site on a machine without tokens.
+        AccessUnavailable
+            If that cannot be known now.
+        """
+        if scope["type"] == "http" and scope["path"] not in ANONYMOUS_PATHS:
+            headers = Headers(scope=scope)
+            try:
+                if self._access.open:
+                    _check_site(headers)
+                    scope[_CALLER] = await self._access.authenticate(None)
+                else:
+                    scope[_CALLER] = await self._access.authenticate(_bearer(headers))
+            except Unauthenticated as error:
+                raise ProblemError("unauthenticated", str(error), headers={"WWW-Authenticate": "Bearer"}) from None
+        await self._app(scope, receive, send)
+
+
+def services_of(request: HTTPConnection) -> Services:
+    """Return what the application works with."""
+    services: Services = request.app.state.services
+    return services
+
+
+def caller_of(request: HTTPConnection) -> Caller:
+    """Return who calls; a dependency too.
+
+    Raises
+    ------
+    ProblemError
+        If that is not known: on a path of `ANONYMOUS_PATHS`.
+    """
+    caller: Caller | None = request.scope.get(_CALLER)
+    if caller is None:
+        raise ProblemError("unauthenticated", "This needs a bearer token.", headers={"WWW-Authenticate": "Bearer"})
+    return caller
+
+
+async def permits(request: HTTPConnection, right: Right) -> bool:
+    """Whether the caller has a right.
+
+    Raises
+    ------
+    AccessUnavailable
+        If that cannot be known now.
+    """
+    access = services_of(request).access
+    return access.open or await access.allowed(caller_of(request), right)
+
+
+async def require(request: HTTPConnection, right: Right) -> None:
+    """Refuse a caller who does not have a right.
+
+    Raises
+    ------
+    ProblemError
+        403, which says what kubectl would need.
+    AccessUnavailable
+        If that cannot be known now.
+    """
+    if not await permits(request, right):
+        raise ProblemError("forbidden", f"{caller_of(request).username} may not {describe(right)}.")
+
+
+async def namespace_of(request: HTTPConnection, caller: Caller) -> str:
+    """Return the namespace where a request counts: ``?namespace=``, else a ServiceAccount's own.
+
+    Raises
+    ------
+    ProblemError
+        400 if there is neither, 422 if the parameter is no name of a namespace.
+    """
+    asked = asked_namespace(request)
+    if asked is not None:
+        return asked
+    if caller.namespace is not None:
+        return caller.namespace
+    if services_of(request).access.open:
+        return LOCAL_NAMESPACE
+    raise ProblemError(
+        "namespace-missing",
+        f"{caller.username} is no ServiceAccount, which would have a namespace of its own: add ?namespace= to the URL.",
+    )
+
+
+def asked_namespace(request: HTTPConnection) -> str | None:
+    """Return the parameter ``namespace``; None where there is none.
+
+    Raises
+    ------
+    ProblemError
+        422 if it is given twice, or no name of a namespace.
+    """
+    given = request.query_params.getlist("namespace")
+    if not given:
+        return None
+    if len(given) > 1 or len(given[0]) > NAMESPACE_MAX_LENGTH or not _NAMESPACE.fullmatch(given[0]):
+        raise ProblemError(
+            "invalid",
+            "The query parameter namespace is not valid.",
+            errors=[("namespace", "must be the name of one namespace: small letters, digits and -, at most 63")],
+        )
+    return given[0]
+
+
+def describe(right: Right) -> str:
+    """Return a right in words, as the API server's own refusals have it.
+
+    >>> describe(Right("get", "optimizationrequests", "history", namespace="shop"))
+    'get optimizationrequests/history of the API group engineops.dev in the namespace shop'
+    """
+    if right.path:
+        return f"{right.verb} the path {right.path}"
+    resource = f"{right.resource}/{right.subresource}" if right.subresource else right.resource
+    name = f' "{right.name}"' if right.name else ""
+    where = f" in the namespace {right.namespace}" if right.namespace else ""
+    return f"{right.verb} {resource}{name} of the API group engineops.dev{where}"
+
+
+def _bearer(headers: Headers) -> str | None:
+    """Return the token; None where there is none.
+
+    Raises
+    ------
+    Unauthenticated
+        If there is a header that holds no token.
+    """
+    given = headers.getlist("authorization")
+    if not given:
+        return None
+    scheme, _, token = given[0].partition(" ")
+    token = token.strip()
+    if len(given) > 1 or scheme.lower() != "bearer" or not _TOKEN.fullmatch(token):
+        raise Unauthenticated("The header Authorization must be one bearer token: Authorization: Bearer <token>.")
+    return token
+
+
+def _check_site(headers: Headers) -> None:
+    """Refuse what a page of another site sends to a machine without tokens by way of its user's browser.
+
+    A browser says where a page is from (``Origin``, ``Sec-Fetch-Site``), and cannot hide the name by which it found the
+    server: one with a dot that is no address has been bound to this machine by somebody else (DNS rebinding).
+
+    Raises
+    ------
+    ProblemError
+        403.
+    """
+    host = headers.get("host", "")
+    origin = headers.get("origin")
+    foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"} or (
+        origin is not None and _parts(origin) != _parts(f"//{host}")
+    )
+    if foreign or not _is_near(_parts(f"//{host}")[0]):
+        raise ProblemError(
+            "forbidden",
+            "Without tokens only programs of this machine are served, by an address or a name without dots: "
+            "no page of a browser that comes from elsewhere.",
+        )
+
+
+def _parts(url: str) -> tuple[str | None, int | None]:
+    try:
+        split = urlsplit(url)
+        return split.hostname, split.port
+    except ValueError:
+        return None, None
+
+
+def _is_near(name: str | None) -> bool:
+    if not name:
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name.rstrip(".")
+    return True
