@@ -361,16 +361,26 @@ class PluginChangeRefused(Exception):  # noqa: N818
     Parameters
     ----------
     status
-        Of HTTP: 401, 403, 409, 422.
+        Of HTTP: 400, 401, 403, 409, 413, 422, 429.
     message
         The API server's sentence.
     faults
         Field path and sentence each.
+    retry_after_seconds
+        What the API server asks to wait before the next try; None where it says nothing.
     """
 
-    def __init__(self, status: int, message: str, faults: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        faults: Sequence[tuple[str, str]] = (),
+        *,
+        retry_after_seconds: float | None = None,
+    ) -> None:
         self.status = status
         self.faults = tuple(faults)
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
 
 
