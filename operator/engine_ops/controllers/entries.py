@@ -36,6 +36,8 @@ class Entry:
     """What is under way for one object."""
 
     target: Target
+    request_type: str = ""
+    """Once it is known."""
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     timer_is_retry: bool = False

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import functools
 import logging
+import time
 from collections.abc import Callable, Container, Coroutine
 from typing import Any
 
@@ -26,6 +27,7 @@ from engine_ops.controllers.cluster_data import ClusterData
 from engine_ops.controllers.decision import Delete, Later, Nothing, Reject, Solve, Suspend, decide
 from engine_ops.controllers.entries import Entry, Question
 from engine_ops.controllers.final_status import FinalStatus
+from engine_ops.controllers.measuring import UNMEASURED, Measured, count_answer, count_failure
 from engine_ops.controllers.plugins import NO_PLUGINS, Plugins
 from engine_ops.controllers.posed import Posed
 from engine_ops.controllers.progress import ProgressReporter
@@ -78,6 +80,8 @@ class RequestReconciler:
         The worker processes, and how many they are.
     plugins
         Those that are asked before the built-in algorithms.
+    measured
+        Who counts what becomes of requests.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class RequestReconciler:
         pool: WorkerPool,
         workers: int,
         plugins: Plugins = NO_PLUGINS,
+        measured: Measured = UNMEASURED,
     ) -> None:
         self._requests = requests
         self._writer = writer
@@ -104,6 +109,7 @@ class RequestReconciler:
         self._entries: dict[str, Entry] = {}
         self._turns = Turns(TURNS_PER_WORKER * workers)
         self._retained_bytes = 0
+        self._measured = measured
         # kopf calls us in a context that holds the whole object: a task or timer of ours must not keep it alive.
         self._context = contextvars.copy_context()
 
@@ -111,6 +117,11 @@ class RequestReconciler:
     def under_way(self) -> int:
         """How many requests are being solved, retried or timed."""
         return len(self._entries)
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait for their turn."""
+        return self._turns.waiting
 
     def gone(self, view: RequestView) -> None:
         """Take note that an object is gone, and of how it was last."""
@@ -162,6 +173,7 @@ class RequestReconciler:
             self._act(view, retries=retries, crashes=crashes)
         except Exception:
             logger.exception("%s: the reconcile failed; trying again", view.target)
+            self._measured.reconciled(0.0, failed=True)
             entry = Entry(view.target, retries=retries, crashes=crashes)
             self._entries[view.target.uid] = entry
             self._retry(entry)
@@ -181,6 +193,7 @@ class RequestReconciler:
                 attempt = Attempt(view.status, view.target.generation, 1, now)
                 status = statuses.stalled(attempt, Reason.INVALID_SPEC, message, now)
                 asked = Asked(type=str(view.spec.get("type", ""))[:MAX_TYPE])
+                entry.request_type = asked.type
                 self._start(entry, functools.partial(self._reject, entry, attempt, status, asked))
             case Suspend():
                 attempt = Attempt(view.status, view.target.generation, view.status.get("run", 0), now)
@@ -202,8 +215,13 @@ class RequestReconciler:
 
     async def _guard(self, entry: Entry, work: _Work) -> None:
         """Let no defect or outage end in silence: log it, and try again later."""
+        began, failed = time.perf_counter(), True
         try:
             await work()
+            failed = False
+        except asyncio.CancelledError:
+            failed = False  # by us: the object is gone, or has changed
+            raise
         except (ApiError, UnavailableError) as error:
             logger.warning("%s: trying again: %s", entry.target, error)
             self._retry(entry)
@@ -211,6 +229,7 @@ class RequestReconciler:
             logger.exception("%s: the reconcile failed; trying again", entry.target)
             self._retry(entry)
         finally:
+            self._measured.reconciled(time.perf_counter() - began, failed=failed)
             entry.task = None
             missed, entry.missed = entry.missed, None
             if missed is not None and self._entries.get(entry.target.uid) is entry:
@@ -276,6 +295,7 @@ class RequestReconciler:
     async def _solve_in_turn(self, entry: Entry, question: Question, turn: Turn) -> None:
         attempt = Attempt(question.previous, entry.target.generation, question.run, _now())
         spec, data, cluster = question.spec, question.data, None
+        entry.request_type = spec.type
         try:
             await self._final.make_room(entry.target, question.previous)
             if spec.cluster is not None:
@@ -305,7 +325,9 @@ class RequestReconciler:
     ) -> None:
         async with ProgressReporter(self._writer, entry.target, attempt, turn) as progress:
             posed = Posed(entry.target, attempt, spec, task, turn, lambda solved: progress.update(progress_of(solved)))
+            began = time.perf_counter()
             outcome = await self._asking.answer(posed)
+            self._measured.solved(spec.type, time.perf_counter() - began)
         match outcome:
             case Answered():
                 await self._answer(entry, attempt, Asked.of(spec, outcome.solved.request_fields), outcome)
@@ -345,7 +367,7 @@ class RequestReconciler:
             fallback_reason=answered.fallback_reason,
         )
         status = statuses.answered(attempt, solution, _now())
-        await self._finish(entry, attempt, status, asked)
+        await self._finish(entry, attempt, status, asked, answered)
         if result_ref is None and attempt.previous.get("resultRef") is not None:
             await self._config_maps.delete_result(entry.target)
 
@@ -360,12 +382,14 @@ class RequestReconciler:
     async def _stall(self, entry: Entry, attempt: Attempt, asked: Asked, reason: str, message: str) -> None:
         await self._finish(entry, attempt, statuses.stalled(attempt, reason, message, _now()), asked)
 
-    async def _finish(self, entry: Entry, attempt: Attempt, status: Status, asked: Asked | None) -> None:
+    async def _finish(
+        self, entry: Entry, attempt: Attempt, status: Status, asked: Asked | None, answered: Answered | None = None
+    ) -> None:
         """Write the final status of this generation and run, and await its echo. What was asked goes to the history."""
         written = await self._final.write(entry.target, attempt, status, asked)
         if written is Written.REFUSED:
             message = "the API server refused the answer; the operator's log has its reason"
-            status = statuses.stalled(attempt, Reason.RESULT_TOO_LARGE, message, _now())
+            status, answered = statuses.stalled(attempt, Reason.RESULT_TOO_LARGE, message, _now()), None
             written = await self._final.write(entry.target, attempt, status, asked)
             if written is Written.REFUSED:
                 # No status fits into the object: an Event is the only place left where its owner may read why.
@@ -374,12 +398,18 @@ class RequestReconciler:
             self._drop(entry)
             return
         announce(self._events, entry.target, attempt, status)
+        if answered is not None:
+            count_answer(self._measured, entry.request_type, answered)
+        elif asked is not None:
+            reason = (statuses.find(status, statuses.READY) or {}).get("reason", "")
+            count_failure(self._measured, asked.type, reason, waiting=False)
         entry.retries, entry.crashes = 0, 0
         entry.answered_run = attempt.run
 
     async def _wait(self, entry: Entry, attempt: Attempt, reason: str, message: str) -> None:
         """Say what is awaited, once, and try again later."""
         entry.waits_for = reason
+        count_failure(self._measured, entry.request_type, reason, waiting=True)
         ready = statuses.find(attempt.previous, statuses.READY) or {}
         status = statuses.waiting(attempt, reason, message, _now())
         said = statuses.find(status, statuses.READY) or {}

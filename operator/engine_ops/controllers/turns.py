@@ -37,6 +37,11 @@ class Turns:
         finally:
             turn.end()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return len(self._returning) + len(self._coming)
+
     async def wait_again(self) -> None:
         """Wait for a turn in place of one that was lent."""
         await self._wait(self._returning)

@@ -167,6 +167,8 @@ class Channel:
     async def _open(
         self, path: str, params: Mapping[str, str], accept: str, timeout_seconds: float
     ) -> aiohttp.ClientResponse:
+        status: int | None = None
+        began = time.monotonic()
         try:
             async with asyncio.timeout(timeout_seconds):
                 response = await self._send(path, params, accept)
@@ -174,12 +176,16 @@ class Channel:
                     response.release()
                     await self._connection.reload()
                     response = await self._send(path, params, accept)
+                status = response.status
                 if response.status >= 400:
                     body = await response.read()
                     raise ApiError(response.status, decode_status(body))
                 return response
         except (aiohttp.ClientError, TimeoutError, OSError, ConnectError) as error:
             raise self._unavailable(error) from error
+        finally:
+            verb = "watch" if "watch" in params else "get"
+            self._connection.on_call(verb, status, time.monotonic() - began)
 
     async def _send(self, path: str, params: Mapping[str, str], accept: str) -> aiohttp.ClientResponse:
         if self._session is None:

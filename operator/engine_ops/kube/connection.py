@@ -7,7 +7,8 @@ import dataclasses
 import os
 import pathlib
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -35,6 +36,17 @@ MAX_CONNECTIONS = 16
 """At so many status writes at once the API server is the limit, not the round trip (measured, see DESIGN)."""
 
 
+OnCall = Callable[[str, int | None, float], None]
+"""Told of each call of the API server: the verb as in RBAC (``get`` stands for lists too), the status of the answer or
+None where there was none, and the seconds until it was there (of a watch, until it began)."""
+
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def _count_nothing(verb: str, status: int | None, seconds: float) -> None:
+    del verb, status, seconds
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credentials:
     """What another client in this process, such as kopf, needs to reach the same server as the same user."""
@@ -59,6 +71,11 @@ class Connection:
         Where they came from; None for those of the Pod.
     namespace
         The namespace that the credentials name, or ``default``.
+
+    Attributes
+    ----------
+    on_call : OnCall
+        Told of each call, on the loop that makes it; nobody by default. Connections made of this one tell the same.
     """
 
     def __init__(self, configuration: Configuration, kubeconfig: str | None, namespace: str) -> None:
@@ -66,7 +83,9 @@ class Connection:
         self._kubeconfig = kubeconfig
         self._session: aiohttp.ClientSession | None = None
         self._reload = asyncio.Lock()
+        self._renewable = True
         self.namespace = namespace
+        self.on_call: OnCall = _count_nothing
 
     @classmethod
     async def open(cls, kubeconfig: str | None = None) -> Self:
@@ -93,7 +112,37 @@ class Connection:
         The caller closes it.
         """
         other = type(self)(self._configuration, self._kubeconfig, self.namespace)
-        other._begin(connections=1)  # noqa: SLF001 - of its own class
+        other._renewable = self._renewable  # noqa: SLF001 - of its own class
+        other.on_call = self.on_call
+        other._begin(connections=1)  # noqa: SLF001
+        return other
+
+    def as_user(self, token: str) -> Self:
+        """Return another one to the same server, as the user whose token this is and with nothing of our own.
+
+        It trusts the same authority and takes the same proxy. It shows no client certificate (the API server would take
+        that for the user before it looked at the token), and never reads our credentials: a token that is not accepted
+        is an `ApiError` with status 401. The caller closes it.
+
+        Parameters
+        ----------
+        token
+            A bearer token.
+
+        Raises
+        ------
+        ConnectError
+            If the authority's certificate cannot be read.
+        """
+        own = self._configuration
+        configuration = Configuration(
+            host=self.server, ssl_ca_cert=own.ssl_ca_cert, verify_ssl=own.verify_ssl, proxy=own.proxy
+        )
+        configuration.api_key["BearerToken"] = f"Bearer {token}"
+        other = type(self)(configuration, None, self.namespace)
+        other._renewable = False  # noqa: SLF001 - of its own class
+        other.on_call = self.on_call
+        other._begin(connections=1)  # noqa: SLF001
         return other
 
     def new_session(
@@ -166,6 +215,8 @@ class Connection:
 
     async def reload(self) -> None:
         """Read the credentials again, as an exec plugin or a rotated file may have changed them."""
+        if not self._renewable:
+            return
         async with self._reload:
             self._configuration = await _load(self._kubeconfig)
 
@@ -189,7 +240,7 @@ class Connection:
             If it could not be reached, or took longer than 30 s.
         """
         status, answer = await self._send(method, path, body, content_type, accept, params)
-        if status == 401:
+        if status == 401 and self._renewable:
             try:
                 await self.reload()
             except ConnectError as error:  # a file that is being replaced is back in a moment
@@ -220,13 +271,19 @@ class Connection:
         if self._session is None:
             raise ConnectError("the connection is not open")
         headers = {**await self.headers(accept), "Content-Type": content_type}
+        status: int | None = None
+        began = time.perf_counter()
         try:
             async with self._session.request(
                 method, self.server + path, data=body, headers=headers, params=params, proxy=self.proxy_url
             ) as response:
-                return response.status, await response.read()
+                answer = await response.read()
+                status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{self.server}: {str(error) or type(error).__name__}") from error
+        finally:
+            self.on_call(_VERBS.get(method, "other"), status, time.perf_counter() - began)
+        return response.status, answer
 
     def _ssl_context(self) -> ssl.SSLContext:
         configuration = self._configuration

@@ -47,6 +47,11 @@ class Lease:
         Of the Lease.
     identity
         Of this process; see `own_identity`.
+
+    Attributes
+    ----------
+    held : bool
+        Whether it is held, as far as is known.
     """
 
     def __init__(self, connection: Connection, namespace: str, name: str, identity: str) -> None:
@@ -55,6 +60,7 @@ class Lease:
         self._path = f"{self._collection}/{name}"
         self._name = name
         self.identity = identity
+        self.held = False
 
     async def acquire(self) -> None:
         """Take the Lease, waiting for its holder to let it run out.
@@ -64,6 +70,10 @@ class Lease:
         ApiError
             If the operator has no right to it.
         """
+        await self._acquire()
+        self.held = True
+
+    async def _acquire(self) -> None:
         observed, since, told = "", 0.0, ""
         loop = asyncio.get_running_loop()
         while True:
@@ -98,6 +108,12 @@ class Lease:
         LeaseLostError
             When it is; the process must end at once.
         """
+        try:
+            await self._hold()
+        finally:
+            self.held = False
+
+    async def _hold(self) -> None:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while True:

@@ -41,6 +41,7 @@ def snapshot_of(state: PluginState) -> PluginSnapshot:
         model=active.info() if active is not None else None,
         candidate=_candidate(state, candidate) if candidate is not None else None,
         counts=state.counts,
+        trainings=state.trainer.runs,
         last_error=instance.last_error if instance is not None else None,
         storing=state.keeper.problem,
         **said,

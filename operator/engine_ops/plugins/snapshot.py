@@ -91,6 +91,27 @@ class Counts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TrainingRuns:
+    """The trainings of a plugin that have ended since the operator started, cancelled ones left out.
+
+    Parameters
+    ----------
+    trained, failed
+        How many brought a model, and how many did not.
+    seconds
+        How long all of them took together, on the clock.
+    """
+
+    trained: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    def and_one(self, seconds: float, *, failed: bool) -> TrainingRuns:
+        """Return the numbers with one more."""
+        return TrainingRuns(self.trained + (not failed), self.failed + failed, self.seconds + seconds)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class PluginSnapshot:
     """How a plugin stands.
 
@@ -141,6 +162,8 @@ class PluginSnapshot:
         Whether its loss has grown since it was promoted.
     counts, p50_ms, p99_ms
         What came of asking it, and how long its last answers took; None before the first.
+    trainings
+        How its trainings ended.
     last_error
         What went wrong last.
     storing
@@ -173,5 +196,6 @@ class PluginSnapshot:
     counts: Counts = Counts()
     p50_ms: float | None = None
     p99_ms: float | None = None
+    trainings: TrainingRuns = TrainingRuns()
     last_error: LastError | None = None
     storing: str | None = None

@@ -13,6 +13,7 @@ from engine_ops.plugins.messages import Ask, Trained
 from engine_ops.plugins.model_shelf import Roles
 from engine_ops.plugins.model_store import ModelRecord
 from engine_ops.plugins.skill import SkillTracker
+from engine_ops.plugins.snapshot import TrainingRuns
 from engine_ops.plugins.trained_model import TrainedModel
 from engine_ops.plugins.training import RETRY_SECONDS, UNAVAILABLE_SECONDS, Candidate, Standing, reason_to_train
 
@@ -58,6 +59,7 @@ class Trainer:
         self.failure: str | None = None
         self.points_since = 0
         self.points_since_failure = 0
+        self.runs = TrainingRuns()
         self._retry_seconds = RETRY_SECONDS
 
     @property
@@ -159,11 +161,13 @@ class Trainer:
             finally:
                 if model is None and instance is not None and in_place is None:
                     self._discard(instance)
+            took_seconds = max(0.0, self._hosting.now() - began)
+        self.runs = self.runs.and_one(took_seconds, failed=model is None)
         if model is not None:
             # Not busy any more for whoever looks from within.
             self._task = None
             self._trained_at = self._hosting.now()
-            self._took_seconds = max(0.0, self._trained_at - began)
+            self._took_seconds = took_seconds
             self.failure, self._failed_at = None, None
             self._has_trained(model, edition)
 

@@ -9,16 +9,21 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 from engine_ops.workers import control
-from engine_ops.workers.errors import WorkerDiedError, WorkerStartError, death
+from engine_ops.workers.errors import WorkerDiedError, WorkerStartError, WorkerTimeoutError, death
 from engine_ops.workers.frames import FrameError
 from engine_ops.workers.launcher import Launcher, Notice
 from engine_ops.workers.link import WorkerLink
 from engine_ops.workers.wire import Wire
 
 logger = logging.getLogger(__name__)
+
+EndReason = Literal["recycled", "cancelled", "timeout", "memory", "crashed"]
+"""Why a worker ended before its pool did: after its share of work, with a task that nobody wants any more, killed for
+its time or its memory, or by itself and whatever else."""
+END_REASONS: Final[tuple[EndReason, ...]] = get_args(EndReason)
 
 _GRACE_SECONDS = 2.0
 """How long the end of a socket may wait for the end of its process, or the other way round."""
@@ -42,6 +47,13 @@ class Crew:
         Called when a new worker can be taken.
     on_reply
         Called with each reply, interim or final, and the worker that sent it.
+
+    Attributes
+    ----------
+    started : int
+        How many workers were ever asked for.
+    ended : dict of EndReason to int
+        How many of them have ended, and why, but for the pool's own end.
     """
 
     def __init__(
@@ -54,7 +66,7 @@ class Crew:
         on_reply: Callable[[WorkerLink, Any], None],
     ) -> None:
         self._wire = wire
-        self._size = size
+        self.size = size
         self._niceness = niceness
         self._on_idle = on_idle
         self._on_reply = on_reply
@@ -67,6 +79,8 @@ class Crew:
         self._background: set[asyncio.Task[None]] = set()
         self._refill: asyncio.TimerHandle | None = None
         self._early_deaths = 0
+        self.started = 0
+        self.ended: dict[EndReason, int] = dict.fromkeys(END_REASONS, 0)
 
     @property
     def busy(self) -> list[WorkerLink]:
@@ -139,6 +153,7 @@ class Crew:
             return
         if not link.dismissed:
             link.dismissed = True
+            self.ended["crashed"] += 1
             if link in self._idle:
                 self._idle.remove(link)
             if link.job is None and link.tasks_done == 0:
@@ -152,6 +167,8 @@ class Crew:
     def discard(self, link: WorkerLink, error: Exception | None = None) -> None:
         """Kill a worker; its task, if it has one, gets the error."""
         link.fail(error)
+        if not link.dismissed:
+            self.ended[_why(error)] += 1
         link.dismissed = True
         if link in self._idle:
             self._idle.remove(link)
@@ -162,6 +179,8 @@ class Crew:
 
     def retire(self, link: WorkerLink) -> None:
         """Let an idle worker end by itself."""
+        if not link.dismissed:
+            self.ended["recycled"] += 1
         link.dismissed = True
         link.hang_up()
         self._fill()
@@ -208,8 +227,9 @@ class Crew:
         if not self._open or self._launcher is None:
             return
         in_use = sum(not link.dismissed for link in self._links.values())
-        for _ in range(self._size - in_use):
+        for _ in range(self.size - in_use):
             link = WorkerLink(next(self._worker_ids), self._wire.replies, self)
+            self.started += 1
             self._links[link.worker_id] = link
             self._keep(self._spawn(link, self._launcher))
 
@@ -248,6 +268,7 @@ class Crew:
         """Take notice that the fork server is gone; the kernel kills its workers."""
         launcher, self._launcher = self._launcher, None
         logger.error("the fork server ended unasked; it is started again")
+        self.ended["crashed"] += sum(not link.dismissed for link in self._links.values())
         pids = [link.pid for link in self._links.values() if link.pid is not None]
         self._give_up_all(lambda: WorkerDiedError("the fork server died, and its workers with it"))
         self._keep(self._restart(launcher, pids))
@@ -283,6 +304,14 @@ class Crew:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a task of the pool failed", exc_info=error)
+
+
+def _why(error: Exception | None) -> EndReason:
+    if error is None:
+        return "cancelled"
+    if isinstance(error, WorkerTimeoutError):
+        return "timeout"
+    return "memory" if isinstance(error, WorkerDiedError) and error.oom else "crashed"
 
 
 async def _reap(pids: list[int]) -> None:

@@ -7,10 +7,10 @@ import collections
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic
 
-from engine_ops.workers.crew import Crew
+from engine_ops.workers.crew import Crew, EndReason
 from engine_ops.workers.errors import PoolClosedError, WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameError, encode_frame
 from engine_ops.workers.link import Job, WorkerLink
@@ -74,6 +74,21 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
     def busy(self) -> int:
         """How many workers are at a task."""
         return len(self._crew.busy)
+
+    @property
+    def size(self) -> int:
+        """How many workers there should be."""
+        return self._crew.size
+
+    @property
+    def started(self) -> int:
+        """How many workers were ever asked for: each beyond `size` stands in for one that has ended."""
+        return self._crew.started
+
+    @property
+    def ended(self) -> Mapping[EndReason, int]:
+        """How many workers have ended, and why, but for the pool's own end."""
+        return self._crew.ended
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
