@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from engine_ops.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from engine_ops.client.aio import AsyncEngineOpsClient
+    from engine_ops.client.sync import EngineOpsClient
     from engine_ops.engine.config import EngineConfig
     from engine_ops.engine.request import OptimizationMetrics, OptimizationRequest, OptimizationResult, SolvedBy
     from engine_ops.library import OptimizationEngine
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncEngineOpsClient",
     "EngineConfig",
+    "EngineOpsClient",
     "OptimizationEngine",
     "OptimizationMetrics",
     "OptimizationRequest",
@@ -31,7 +35,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncEngineOpsClient": "engine_ops.client.aio",
     "EngineConfig": "engine_ops.engine.config",
+    "EngineOpsClient": "engine_ops.client.sync",
     "OptimizationEngine": "engine_ops.library",
     "OptimizationMetrics": "engine_ops.engine.request",
     "OptimizationRequest": "engine_ops.engine.request",

@@ -1,4 +1,4 @@
-"""The request and the result of the library and, later, of the REST API."""
+"""The request and the result of the library and of the REST API."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ class _Model(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", use_attribute_docstrings=True
     )
+
+
+class _Told(_Model):
+    # A newer server may tell more than this version knows of.
+    model_config = ConfigDict(extra="ignore")
 
 
 class OptimizationRequest(_Model):
@@ -33,7 +38,7 @@ class OptimizationRequest(_Model):
     """The budget for improving the answer; None takes the engine's."""
 
 
-class OptimizationMetrics(_Model):
+class OptimizationMetrics(_Told):
     """How long an answer took and how good it is."""
 
     duration_ms: int
@@ -42,7 +47,7 @@ class OptimizationMetrics(_Model):
     """0 to 1, the same for every algorithm of a type; None where it is not defined."""
 
 
-class SolvedBy(_Model):
+class SolvedBy(_Told):
     """What made an answer."""
 
     algorithm: str | None = None
@@ -61,7 +66,7 @@ class SolvedBy(_Model):
     """Why plugins that were asked did not answer, or not alone."""
 
 
-class OptimizationResult(_Model):
+class OptimizationResult(_Told):
     """An answer, or why there is none."""
 
     request_id: str
@@ -78,3 +83,7 @@ class OptimizationResult(_Model):
     """Time and quality."""
     solved_by: SolvedBy | None = None
     """What made the answer; None where there is none."""
+    cut_off: str | None = None
+    """Why the search ended early, if it did; of the REST API."""
+    warnings: list[str] = Field(default_factory=list)
+    """What was taken otherwise than it was said; of the REST API."""
