@@ -70,6 +70,11 @@ NEEDED_FOR_OUTCOMES = (
 """For spec.workloadRef and workloadSelector. Not checked at the start: without them outcomes stay unknown."""
 NEEDED_FOR_OBSERVING = tuple(Right(verb, "", "namespaces") for verb in ("list", "watch"))
 """For the option --observe, besides the rights for outcomes."""
+NEEDED_FOR_THE_API = (
+    Right("create", "authentication.k8s.io", "tokenreviews"),
+    Right("create", "authorization.k8s.io", "subjectaccessreviews"),
+)
+"""For the REST API, to know who calls and what they may do: the ClusterRole system:auth-delegator. See `why_no_api`."""
 NEEDED_FOR_THE_LEASE = (
     Right("get", "coordination.k8s.io", "leases"),
     Right("create", "coordination.k8s.io", "leases"),
@@ -129,6 +134,21 @@ async def why_no_plugins(connection: Connection) -> str | None:
     missing = [str(right) for right, granted in zip(NEEDED_FOR_PLUGINS, allowed, strict=True) if not granted]
     if missing:
         return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_plugins.yaml"
+    return None
+
+
+async def why_no_api(connection: Connection) -> str | None:
+    """Return what keeps the operator from serving the REST API, as a sentence; None if nothing does.
+
+    Raises
+    ------
+    ApiError, UnavailableError
+        If the API server does not answer the questions.
+    """
+    allowed = await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_FOR_THE_API))
+    missing = [str(right) for right, granted in zip(NEEDED_FOR_THE_API, allowed, strict=True) if not granted]
+    if missing:
+        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_api.yaml"
     return None
 
 
