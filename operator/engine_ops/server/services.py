@@ -23,8 +23,9 @@ class ApiLimits:
         So many questions are being answered at once for each worker; further ones are told to come later.
     cache_entries, cache_bytes
         Of the result cache; 0 entries for none.
-    kept_jobs, kept_jobs_seconds
-        How many finished asynchronous requests of all users are kept to be fetched, and for how long.
+    kept_jobs, kept_jobs_bytes, kept_jobs_seconds
+        How many finished asynchronous requests of all users are kept to be fetched, how large their answers are
+        together, and for how long.
     """
 
     body_bytes: int = 10 * 2**20
@@ -35,6 +36,7 @@ class ApiLimits:
     cache_entries: int = 1000
     cache_bytes: int = 32 * 2**20
     kept_jobs: int = 500
+    kept_jobs_bytes: int = 64 * 2**20
     kept_jobs_seconds: float = 600.0
 
 
