@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: asked before anything else of a request is looked at.
+"""Who calls, how often, and what they may do: asked before anything else of a request is looked at.
 
 `Authentication` stands before the routes, so that no route can forget it. A route asks for the rights that it needs.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine_ops.api.fields import DNS_LABEL
 from engine_ops.server.backend import Access, Caller, Right, Unauthenticated
 from engine_ops.server.problems import ProblemError
+from engine_ops.server.rate_limit import RateLimiter, address_key
 from engine_ops.server.services import Services
 
 ANONYMOUS_PATHS: Final = frozenset({"/api/v1/health"})
@@ -34,7 +36,10 @@ _NAMESPACE: Final = re.compile(DNS_LABEL.removeprefix("^").removesuffix("$"))
 
 
 class Authentication:
-    """ASGI middleware: lets only those in who can say who they are.
+    """ASGI middleware: lets only those in who can say who they are, and not too often.
+
+    A user is counted by name. An address is counted for what it asks without a name, and for tokens that are no good:
+    who tries many is refused before the API server is asked about another one.
 
     Parameters
     ----------
@@ -42,11 +47,14 @@ class Authentication:
         What it stands before.
     access
         Who knows.
+    limiter
+        Counts calls; None for as many as they like.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, limiter: RateLimiter | None = None) -> None:
         self._app = app
         self._access = access
+        self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what comes with a good token, and what needs none.
@@ -54,21 +62,37 @@ class Authentication:
         Raises
         ------
         ProblemError
-            If the caller is not known; 403 for a page of another site on a machine without tokens.
+            401 if the caller is not known, 429 if they call too often; 403 for a page of another site on a machine
+            without tokens.
         AccessUnavailable
-            If that cannot be known now.
+            If it cannot be known now who calls.
         """
-        if scope["type"] == "http" and scope["path"] not in ANONYMOUS_PATHS:
-            headers = Headers(scope=scope)
-            try:
-                if self._access.open:
-                    _check_site(headers)
-                    scope[_CALLER] = await self._access.authenticate(None)
-                else:
-                    scope[_CALLER] = await self._access.authenticate(_bearer(headers))
-            except Unauthenticated as error:
-                raise ProblemError("unauthenticated", str(error), headers={"WWW-Authenticate": "Bearer"}) from None
+        if scope["type"] == "http":
+            client = scope.get("client")
+            address = address_key(client[0] if client else None)
+            if scope["path"] in ANONYMOUS_PATHS:
+                self._count(address)
+            else:
+                caller = await self._caller(Headers(scope=scope), address)
+                self._count(f"user:{caller.username}")
+                scope[_CALLER] = caller
         await self._app(scope, receive, send)
+
+    async def _caller(self, headers: Headers, address: str) -> Caller:
+        if self._access.open:
+            _check_site(headers)
+            return await self._access.authenticate(None)
+        if self._limiter is not None:
+            _refuse(self._limiter.wait_seconds(address))
+        try:
+            return await self._access.authenticate(_bearer(headers))
+        except Unauthenticated as error:
+            self._count(address)
+            raise _unauthenticated(str(error)) from None
+
+    def _count(self, key: str) -> None:
+        if self._limiter is not None:
+            _refuse(self._limiter.take(key))
 
 
 def services_of(request: HTTPConnection) -> Services:
@@ -87,7 +111,7 @@ def caller_of(request: HTTPConnection) -> Caller:
     """
     caller: Caller | None = request.scope.get(_CALLER)
     if caller is None:
-        raise ProblemError("unauthenticated", "This needs a bearer token.", headers={"WWW-Authenticate": "Bearer"})
+        raise _unauthenticated("This needs a bearer token.")
     return caller
 
 
@@ -170,6 +194,18 @@ def describe(right: Right) -> str:
     name = f' "{right.name}"' if right.name else ""
     where = f" in the namespace {right.namespace}" if right.namespace else ""
     return f"{right.verb} {resource}{name} of the API group engineops.dev{where}"
+
+
+def _unauthenticated(detail: str) -> ProblemError:
+    return ProblemError("unauthenticated", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _refuse(wait_seconds: float | None) -> None:
+    if wait_seconds is not None:
+        seconds = math.ceil(wait_seconds)
+        raise ProblemError(
+            "too-many-requests", f"Try again in {seconds} s, and less often.", headers={"Retry-After": str(seconds)}
+        )
 
 
 def _bearer(headers: Headers) -> str | None:

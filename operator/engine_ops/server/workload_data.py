@@ -1,0 +1,194 @@
+"""`/api/v1/plugins/workload-data`: the history, for those who may read it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from engine_ops.api.optimizationrequest import PLURAL
+from engine_ops.server.authentication import permits, require, services_of
+from engine_ops.server.backend import PointFilter, Right, Selection
+from engine_ops.server.documented import problems, shown
+from engine_ops.server.problems import ProblemError
+from engine_ops.server.replies import JSON
+from engine_ops.server.workload_models import Export, ExportQuery, PointsQuery, Statistics, TrainingFormat
+
+MAX_ASKED_AT_ONCE: Final = 16
+"""So many namespaces are asked about at the same time."""
+
+JSON_LINES: Final = "application/jsonl"
+PARQUET: Final = "application/vnd.apache.parquet"
+
+_POINT: Final = {
+    "timestamp": 1_767_225_600_000,
+    "requestType": "resource",
+    "resourceUsage": {"cpu": 1.5, "memory": 1_073_741_824.0},
+    "duration": 92_000.0,
+    "success": True,
+    "metadata": {"namespace": "shop", "name": "pack", "algorithm": "ffd"},
+}
+_STATISTICS: Final = {
+    "total_requests": 1,
+    "success_rate": 1.0,
+    "avg_duration": 92_000.0,
+    "p50_duration": 92_000.0,
+    "p95_duration": 92_000.0,
+    "time_span_ms": 0,
+    "by_type": {"resource": {"count": 1, "success_rate": 1.0, "avg_duration": 92_000.0}},
+}
+_TRAINING: Final = {"features": [[1.5, 4.0, None]], "labels": [1.0]}
+
+_NEEDS: Final = (
+    "Needs the right to get optimizationrequests/history: of all namespaces, or of each whose points are to be seen."
+)
+
+
+def router() -> APIRouter:
+    """Return the routes. They have to stand before those of `engine_ops.server.plugins`."""
+    routes = APIRouter(prefix="/api/v1/plugins/workload-data", tags=["history"])
+    routes.add_api_route(
+        "/stats",
+        _stats,
+        operation_id="getWorkloadStatistics",
+        summary="Figures on the history",
+        description=_NEEDS,
+        responses={200: shown("The figures.", _STATISTICS, Statistics), **problems("not-found", "invalid")},
+    )
+    exported = shown("The points, oldest first.", {"data": [_POINT], "count": 1}, Export)
+    line = msgspec.json.encode(_POINT).decode() + "\n"
+    exported["content"] |= {
+        JSON_LINES: {"schema": {"type": "string"}, "example": line},
+        PARQUET: {"schema": {"type": "string", "format": "binary"}},
+    }
+    routes.add_api_route(
+        "/export",
+        _export,
+        operation_id="exportWorkloadData",
+        summary="Points of the history",
+        description=_NEEDS,
+        responses={200: exported, **problems("not-found", "invalid", "not-installed")},
+    )
+    routes.add_api_route(
+        "/training-format",
+        _training_format,
+        operation_id="getTrainingFormat",
+        summary="The history as a model takes it",
+        description=_NEEDS,
+        responses={200: shown("Vectors and labels.", _TRAINING, TrainingFormat), **problems("not-found", "invalid")},
+    )
+    return routes
+
+
+async def _stats(request: Request, query: Annotated[PointsQuery, Query()]) -> Response:
+    selection = await _select(request, query)
+    return await _computed(selection.statistics)
+
+
+async def _training_format(request: Request, query: Annotated[PointsQuery, Query()]) -> Response:
+    selection = await _select(request, query)
+    return await _computed(selection.training_format)
+
+
+async def _export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
+    selection = await _select(request, query)
+    match query.format:
+        case "jsonl":
+            return StreamingResponse(selection.json_lines(), media_type=JSON_LINES)
+        case "parquet":
+            return await _parquet(selection)
+        case _:
+            return StreamingResponse(_json(selection), media_type=JSON)
+
+
+async def _select(request: Request, query: PointsQuery) -> Selection:
+    """Return the points that a caller asks for and may see.
+
+    Raises
+    ------
+    ProblemError
+        403 if they may see none, 404 if no history is kept, 422 if the filters exclude each other.
+    """
+    if query.from_ is not None and query.to is not None and query.from_ > query.to:
+        raise ProblemError(
+            "invalid",
+            "query parameter from: must not be later than to.",
+            errors=[("from", "must not be later than to")],
+        )
+    chosen = PointFilter(
+        namespaces=await _readable(request, query.namespace),
+        request_type=query.type,
+        from_ms=query.from_,
+        to_ms=query.to,
+        limit=query.limit,
+    )
+    selection = await services_of(request).engine.history(chosen)
+    if selection is None:
+        raise ProblemError("not-found", "No history is kept: the operator was started without.")
+    return selection
+
+
+async def _readable(request: Request, namespace: str | None) -> frozenset[str] | None:
+    """Return the namespaces whose points are to be seen; None for all.
+
+    Raises
+    ------
+    ProblemError
+        403 if there is none.
+    """
+    if namespace is not None:
+        await require(request, _right(namespace))
+        return frozenset({namespace})
+    if await permits(request, _right("")):
+        return None
+    asking = asyncio.Semaphore(MAX_ASKED_AT_ONCE)
+
+    async def may_read(name: str) -> bool:
+        async with asking:
+            return await permits(request, _right(name))
+
+    names = sorted(await services_of(request).engine.history_namespaces())
+    answers = await asyncio.gather(*map(may_read, names))
+    readable = frozenset(name for name, may in zip(names, answers, strict=True) if may)
+    if not readable:
+        await require(request, _right(""))
+    return readable
+
+
+def _right(namespace: str) -> Right:
+    return Right("get", PLURAL, "history", namespace=namespace)
+
+
+async def _computed(compute: Callable[[], Mapping[str, Any]]) -> Response:
+    """Answer with what takes long to compute, and to write, where there are many points: not on the event loop."""
+    body = await asyncio.to_thread(lambda: msgspec.json.encode(compute()))
+    return Response(body, media_type=JSON)
+
+
+async def _parquet(selection: Selection) -> Response:
+    try:
+        pieces = selection.parquet()
+        # Whether it can be written is known with the first piece, before the answer begins.
+        first = await asyncio.to_thread(next, pieces, b"")
+    except ModuleNotFoundError:
+        raise ProblemError(
+            "not-installed", "Parquet needs pyarrow, which is not installed here: use format=jsonl."
+        ) from None
+    name = 'attachment; filename="workload-data.parquet"'
+    return StreamingResponse(chain([first], pieces), media_type=PARQUET, headers={"Content-Disposition": name})
+
+
+def _json(selection: Selection) -> Iterator[bytes]:
+    """Yield JSON lines as one object: no line has a line break within."""
+    between = b'{"data":['
+    for lines in selection.json_lines():
+        yield between + lines.removesuffix(b"\n").replace(b"\n", b",\n")
+        between = b",\n"
+    if between != b",\n":
+        yield between
+    yield b'],"count":%d}\n' % len(selection)
