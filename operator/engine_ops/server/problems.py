@@ -25,6 +25,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "unsupported-media-type": (415, "The body is not of a type that is read"),
     "invalid": (422, "The request is not valid"),
     "too-many-requests": (429, "The caller asks too often"),
+    "headers-too-large": (431, "The headers are too large"),
     "internal": (500, "A defect of the operator"),
     "not-installed": (501, "What is needed for this is not installed"),
     "busy": (503, "All workers are at work"),
