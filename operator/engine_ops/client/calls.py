@@ -28,8 +28,6 @@ OPTIMIZE: Final = "/api/v1/optimize"
 PLUGINS: Final = "/api/v1/plugins"
 DATA: Final = "/api/v1/plugins/workload-data"
 
-_DATA_POINTS: Final = msgspec.json.Decoder(dict[str, Any])
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
@@ -145,8 +143,8 @@ def data_points(body: bytes) -> list[WorkloadDataPoint]:
         If it is none.
     """
     try:
-        return [WorkloadDataPoint.from_dict(point) for point in _DATA_POINTS.decode(body)["data"]]
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        return [WorkloadDataPoint.from_dict(point) for point in decode_object(body)["data"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise EngineOpsError(f"the answer is no export of data points: {error}") from error
 
 
@@ -174,7 +172,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
     """
     try:
         decoded = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise EngineOpsError(f"the answer is no JSON: {error}") from error
     if not isinstance(decoded, dict):
         raise EngineOpsError(f"the answer is no JSON object, but {type(decoded).__name__}")
