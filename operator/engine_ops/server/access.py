@@ -38,6 +38,10 @@ WARNING_SECONDS: Final = 60.0
 
 LOCAL_USER: Final = "local"
 
+PATH_PREFIX: Final = "/engine-ops"
+"""Before a path of this API where a right names it (``nonResourceURLs``): Kubernetes' own ClusterRole system:discovery
+gives everybody who is authenticated ``get`` on ``/api/*``, meaning the API server's."""
+
 _TOKEN: Final = re.compile(r"[!-~]{1,16384}")
 """Printable and without spaces. Wider than RFC 6750: the API server takes tokens with colons too."""
 
@@ -176,7 +180,7 @@ class LocalAccess:
 
 def _attributes(right: Right) -> ResourceAttributes | PathAttributes:
     if right.path:
-        return PathAttributes(verb=right.verb, path=right.path)
+        return PathAttributes(verb=right.verb, path=PATH_PREFIX + right.path)
     return ResourceAttributes(
         verb=right.verb,
         group=GROUP,
