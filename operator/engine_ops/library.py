@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from engine_ops import __version__
 from engine_ops.api.faults import InvalidDataError, WaitingError
@@ -14,6 +14,7 @@ from engine_ops.engine.config import EngineConfig
 from engine_ops.engine.contract import Answer, Budget, Report, ignore_report
 from engine_ops.engine.request import OptimizationMetrics, OptimizationRequest, OptimizationResult, SolvedBy
 from engine_ops.engine.solvers import TYPES, solver_for
+from engine_ops.history.answer_point import answer_point
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.request_fields import request_fields
 
@@ -183,24 +184,17 @@ class OptimizationEngine:
 
 def _point(request: OptimizationRequest, result: OptimizationResult, asked_ms: int) -> WorkloadDataPoint:
     """Return what is known of a request by itself: its own time and whether it was answered."""
-    solve: dict[str, Any] = {"durationMs": result.metrics.duration_ms, "reason": result.reason}
-    if result.metrics.score is not None:
-        solve["score"] = result.metrics.score
-    if result.solved_by is not None and result.solved_by.algorithm is not None:
-        solve["algorithm"] = result.solved_by.algorithm
-    if result.solved_by is not None and result.solved_by.plugin is not None:
-        solve["plugin"] = result.solved_by.plugin
-    metadata: dict[str, Any] = {"requestId": request.id, "solve": solve}
-    fields = request_fields(request.type, request.data)
-    if fields:
-        metadata["request"] = fields
-    metadata["outcome"] = {
-        "of": "request",
-        "state": "succeeded" if result.success else "failed",
-        "reason": result.reason,
-        "closedAt": asked_ms + result.metrics.duration_ms,
-    }
-    return WorkloadDataPoint(asked_ms, request.type, {}, result.metrics.duration_ms, result.success, metadata)
+    return answer_point(
+        {"requestId": request.id},
+        request_type=request.type,
+        asked_ms=asked_ms,
+        duration_ms=result.metrics.duration_ms,
+        success=result.success,
+        reason=result.reason,
+        score=result.metrics.score,
+        solved_by=result.solved_by,
+        fields=request_fields(request.type, request.data),
+    )
 
 
 def _duration_ms(started: float) -> int:

@@ -19,12 +19,11 @@ from engine_ops.api.reasons import Reason
 from engine_ops.controllers.comparing import Comparison, LateAsks, with_reasons
 from engine_ops.controllers.plugins import Plugin, Plugins
 from engine_ops.controllers.posed import Heard, Posed, Unheard, ask_aside, hear
-from engine_ops.controllers.solving import Answered, run_task
+from engine_ops.controllers.solving import Answered, Solvers, run_task
 from engine_ops.plugins.fallback import FALLBACK
 from engine_ops.plugins.own_fields import needs_prediction
 from engine_ops.workers.frames import MAX_FRAME_BYTES
 from engine_ops.workers.messages import Failed, SolveTask
-from engine_ops.workers.pool import WorkerPool
 
 _STARTING: Final = frozenset({Reason.STARTING})
 _LATER: Final = frozenset({Reason.STARTING, Reason.PLUGIN_UNAVAILABLE, Reason.DISABLED})
@@ -63,7 +62,7 @@ class Asking:
         So many requests wait for one plugin beside those whose turn it is; further ones do without it.
     """
 
-    def __init__(self, pool: WorkerPool, plugins: Plugins, *, late: int) -> None:
+    def __init__(self, pool: Solvers, plugins: Plugins, *, late: int) -> None:
         self._pool = pool
         self._plugins = plugins
         self._late = LateAsks(late)

@@ -33,6 +33,10 @@ class Said(Protocol):
         """Whether that is the plugin's fault, or its host's."""
 
     @property
+    def declined(self) -> bool:
+        """Whether the no is the plugin's own, in good order."""
+
+    @property
     def waiting(self) -> Reason | None:
         """Where the no passes by itself, what is waited for."""
 

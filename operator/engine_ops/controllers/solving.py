@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,14 +16,26 @@ from engine_ops.controllers.cluster_input import ClusterInput
 from engine_ops.ml.request_fields import request_fields
 from engine_ops.workers.errors import WorkerDiedError, WorkerError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
-from engine_ops.workers.messages import Failed, Solved, SolveTask
-from engine_ops.workers.pool import WorkerPool
+from engine_ops.workers.messages import Failed, Outcome, Solved, SolveTask
 
 INLINE_LIMIT_BYTES = 32 * 1024
 """A larger result goes to a ConfigMap, and a summary of it to status."""
 
 MAX_RESULT_BYTES = 700 * 1024
 """Of a compressed result; in base64 and with its metadata it stays below the 1 MiB of a ConfigMap."""
+
+
+class Solvers(Protocol):
+    """Who solves: `engine_ops.workers.pool.WorkerPool` is one."""
+
+    async def run(
+        self,
+        task: SolveTask,
+        *,
+        timeout_seconds: float,
+        on_incumbent: Callable[[Solved], None] | None = None,
+    ) -> Outcome:
+        """Solve a task; see `engine_ops.workers.pool.WorkerPool.run`."""
 
 
 def task_for(
@@ -187,7 +199,7 @@ def data_path(spec: OptimizationRequestSpec) -> str:
 
 
 async def run_task(
-    pool: WorkerPool,
+    pool: Solvers,
     task: SolveTask,
     spec: OptimizationRequestSpec,
     on_incumbent: Callable[[Solved], None] | None = None,

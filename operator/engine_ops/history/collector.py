@@ -168,11 +168,11 @@ class WorkloadCollector:
 
     def export_jsonl(self, **filters: Any) -> Iterator[bytes]:
         """Yield JSON lines in pieces of many points; filters are those of `select`."""
-        return json_lines(self.select(**filters).points())
+        return json_lines(self.select(**filters).documents())
 
     def export_json(self, **filters: Any) -> Iterator[bytes]:
         """Yield one JSON array in pieces of many points; filters are those of `select`."""
-        return json_array(self.select(**filters).points())
+        return json_array(self.select(**filters).documents())
 
     def training_format(self, **filters: Any) -> dict[str, Any]:
         """Return columns with names and units; see `engine_ops.history.training`."""

@@ -7,13 +7,11 @@ spells them.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-
-from engine_ops.ml.data_point import WorkloadDataPoint
 
 PIECE_POINTS: Final = 200
 """Points in a piece: some hundred kilobytes."""
@@ -21,22 +19,26 @@ PIECE_POINTS: Final = 200
 _ENCODE = msgspec.json.Encoder().encode
 
 
-def json_lines(points: Iterable[WorkloadDataPoint]) -> Iterator[bytes]:
+Document = Mapping[str, Any]
+"""What `WorkloadDataPoint.to_dict` returns."""
+
+
+def json_lines(documents: Iterable[Document]) -> Iterator[bytes]:
     """Yield points as JSON lines, one object a line, in pieces of `PIECE_POINTS`."""
-    for piece in _pieces(points):
+    for piece in _pieces(documents):
         yield b"".join(b"%b\n" % text for text in piece)
 
 
-def json_array(points: Iterable[WorkloadDataPoint]) -> Iterator[bytes]:
+def json_array(documents: Iterable[Document]) -> Iterator[bytes]:
     """Yield points as one JSON array, in pieces of `PIECE_POINTS`."""
     before = b"["
-    for piece in _pieces(points):
+    for piece in _pieces(documents):
         yield before + b",\n".join(piece)
         before = b",\n"
     yield b"[]\n" if before == b"[" else b"]\n"
 
 
-def _pieces(points: Iterable[WorkloadDataPoint]) -> Iterator[list[bytes]]:
-    texts = (_ENCODE(point.to_dict()) for point in points)
+def _pieces(documents: Iterable[Document]) -> Iterator[list[bytes]]:
+    texts = map(_ENCODE, documents)
     while piece := list(islice(texts, PIECE_POINTS)):
         yield piece

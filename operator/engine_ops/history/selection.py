@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,12 @@ class Selection:
         start: int | None = None,
         end: int | None = None,
         newest: int | None = None,
+        *,
+        namespaces: Container[str] | None = None,
     ) -> Selection:
         """Select from blocks without their first ``hidden`` points; the filters are `WorkloadCollector.select`'s.
+
+        Beside them, ``namespaces`` are the only ones whose points are wanted; None for all, and those of no namespace.
 
         Raises
         ------
@@ -46,7 +50,7 @@ class Selection:
             skip = min(hidden, len(block))
             hidden -= skip
             if len(block) > skip:
-                rows = _matching(block.columns(), skip, type, namespace, start, end)
+                rows = _matching(block.columns(), skip, type, namespace, start, end, namespaces)
                 if len(rows):
                     parts.append((block, rows))
         return cls(parts if newest is None else _last(parts, newest))
@@ -58,6 +62,11 @@ class Selection:
         """Yield the points, oldest first; a few thousand are in memory at a time."""
         for block, rows in self._parts:
             yield from block.points(None if len(rows) == len(block) else rows)
+
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """Yield what `WorkloadDataPoint.to_dict` returns of the points; in half of their time."""
+        for block, rows in self._parts:
+            yield from block.documents(None if len(rows) == len(block) else rows)
 
     def __iter__(self) -> Iterator[WorkloadDataPoint]:
         return self.points()
@@ -86,7 +95,13 @@ class Selection:
 
 
 def _matching(
-    columns: Columns, skip: int, kind: str | None, namespace: str | None, start: int | None, end: int | None
+    columns: Columns,
+    skip: int,
+    kind: str | None,
+    namespace: str | None,
+    start: int | None,
+    end: int | None,
+    namespaces: Container[str] | None,
 ) -> Rows:
     masks = []
     if kind is not None:
@@ -97,6 +112,9 @@ def _matching(
         if not namespace or namespace not in columns.namespace_names:
             return np.empty(0, dtype=np.intp)
         masks.append(columns.namespaces == columns.namespace_names.index(namespace))
+    if namespaces is not None:
+        wanted = np.array([bool(name) and name in namespaces for name in columns.namespace_names], dtype=np.bool_)
+        masks.append(wanted[columns.namespaces])
     if start is not None:
         masks.append(columns.timestamps >= start)
     if end is not None:

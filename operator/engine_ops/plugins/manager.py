@@ -184,6 +184,11 @@ class PluginManager:
             return None
         return self._fallback.need()
 
+    @property
+    def running_fallback(self) -> HostedPlugin | None:
+        """What `fallback` returned last, while it runs; nothing is started for it."""
+        return self._fallback.hosted
+
     def outcome(self, key: bytes | None, point: WorkloadDataPoint) -> None:
         """Take note of a point whose outcome is known. To be told of each once, in the order in which they are known.
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,6 +103,51 @@ def write_parquet(points: Iterable[WorkloadDataPoint], path: Path) -> int:
         If the file cannot be written.
     """
     pa, pq = _pyarrow()
+    return sum(_written(points, path, pa, pq))
+
+
+def parquet_pieces(points: Iterable[WorkloadDataPoint]) -> Iterator[bytes]:
+    """Return a file of points in pieces, each made when it is asked for.
+
+    Raises
+    ------
+    MissingParquetError
+        If pyarrow is not installed; at once.
+    """
+    pa, pq = _pyarrow()
+    sink = _Sink()
+
+    def pieces() -> Iterator[bytes]:
+        for _ in _written(points, sink, pa, pq):
+            yield sink.take()
+        yield sink.take()
+
+    return pieces()
+
+
+class _Sink(io.RawIOBase):
+    """Keeps what is written until it is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        with memoryview(data) as view:
+            self._kept += view
+            return view.nbytes
+
+    def take(self) -> bytes:
+        taken = bytes(self._kept)
+        self._kept.clear()
+        return taken
+
+
+def _written(points: Iterable[WorkloadDataPoint], where: Path | _Sink, pa: Any, pq: Any) -> Iterator[int]:
+    """Write points, and yield how many after each batch."""
     schema = pa.schema(
         [
             pa.field("timestamp", pa.int64(), nullable=False),
@@ -112,19 +159,11 @@ def write_parquet(points: Iterable[WorkloadDataPoint], path: Path) -> int:
             pa.field("further", pa.string()),
         ]
     )
-    count = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        rows: list[dict[str, Any]] = []
-        for point in points:
-            rows.append(_row(point))
-            if len(rows) == BATCH_ROWS:
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-                count += len(rows)
-                rows = []
-        if rows:
+    rest = iter(points)
+    with pq.ParquetWriter(where, schema, compression="zstd") as writer:
+        while rows := [_row(point) for point in islice(rest, BATCH_ROWS)]:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-            count += len(rows)
-    return count
+            yield len(rows)
 
 
 def _row(point: WorkloadDataPoint) -> dict[str, Any]:
