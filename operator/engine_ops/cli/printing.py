@@ -10,6 +10,8 @@ from typing import Any, Final
 import click
 import yaml
 
+from engine_ops.cli.colours import show
+
 _GAP: Final = "   "
 # YAML 1.2, which other tools read, takes these for numbers; PyYAML does not, and would leave the quotes out.
 _NUMBER_ELSEWHERE: Final = re.compile(r"[-+]?(0o[0-7]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)")
@@ -23,13 +25,21 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     headers
         In capitals.
     rows
-        A text for each header. What a terminal would act on is escaped.
+        A text for each header; `engine_ops.cli.colours.Painted` ones have their colour. What a terminal would act on
+        is escaped.
     """
     table = [tuple(headers), *(tuple(safe(cell) for cell in row) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    return "".join(
-        _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in table
-    )
+    return "".join(_format_row(row, widths) + "\n" for row in table)
+
+
+def _format_row(row: Sequence[str], widths: Sequence[int]) -> str:
+    filled = len(row)
+    while filled and not row[filled - 1].strip():
+        filled -= 1
+    # Blanks stay outside of the colours, so that there are none at the end.
+    padded = [show(cell) + " " * (width - len(cell)) for cell, width in zip(row[:filled], widths, strict=False)]
+    return _GAP.join(padded).rstrip()
 
 
 def safe(text: str) -> str:

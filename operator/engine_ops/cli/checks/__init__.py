@@ -1,0 +1,1 @@
+"""What `engine-ops doctor` looks at, one part a file."""

@@ -1,0 +1,172 @@
+"""Which rights somebody has: the user, or the operator's ServiceAccount."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from engine_ops.kube.connection import Connection
+from engine_ops.kube.preflight import (
+    NEEDED_FOR_CLUSTER_DATA,
+    NEEDED_FOR_OBSERVING,
+    NEEDED_FOR_OUTCOMES,
+    NEEDED_FOR_PLUGINS,
+    NEEDED_FOR_THE_HISTORY,
+    NEEDED_FOR_THE_LEASE,
+    NEEDED_FOR_THE_MODELS,
+    NEEDED_IN_WATCHED_NAMESPACES,
+    Right,
+)
+
+_AT_ONCE: Final = 8
+_API: Final = "/apis/authorization.k8s.io/v1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Need:
+    """Rights that the operator needs for one purpose.
+
+    Parameters
+    ----------
+    purpose
+        In words.
+    rights
+        All of them.
+    without
+        What happens without them.
+    file
+        Of ``manifests/base``, with the rules that grant them.
+    required
+        Whether the operator does not even start without them.
+    """
+
+    purpose: str
+    rights: tuple[Right, ...]
+    without: str
+    file: str
+    required: bool = False
+
+
+def needs_of(namespace: str, watched: Sequence[str]) -> dict[str, Need]:
+    """Return what an operator needs, by a word for each purpose.
+
+    Parameters
+    ----------
+    namespace
+        The operator's own.
+    watched
+        The namespaces that it is told to watch; empty for all.
+    """
+    places: Sequence[str | None] = watched or [None]
+
+    def everywhere(rights: Iterable[Right]) -> tuple[Right, ...]:
+        return tuple(dataclasses.replace(right, namespace=place) for place in places for right in rights)
+
+    def at_home(rights: Iterable[Right]) -> tuple[Right, ...]:
+        return tuple(dataclasses.replace(right, namespace=namespace) for right in rights)
+
+    return {
+        "requests": Need(
+            "answering requests",
+            everywhere(NEEDED_IN_WATCHED_NAMESPACES),
+            "the operator ends at its start",
+            "rbac_operator.yaml",
+            required=True,
+        ),
+        "lease": Need(
+            "the Lease",
+            at_home(NEEDED_FOR_THE_LEASE),
+            "the operator ends at its start",
+            "rbac_lease.yaml",
+            required=True,
+        ),
+        "history": Need(
+            "the history",
+            at_home(NEEDED_FOR_THE_HISTORY),
+            "it stays in memory, and is gone with the Pod",
+            "rbac_history.yaml",
+        ),
+        "models": Need(
+            "trained models",
+            at_home(NEEDED_FOR_THE_MODELS),
+            "plugins are trained again after a restart",
+            "rbac_history.yaml",
+        ),
+        "plugins": Need("plugins", NEEDED_FOR_PLUGINS, "no plugin is asked", "rbac_plugins.yaml"),
+        "outcomes": Need(
+            "outcomes of workloads",
+            everywhere(NEEDED_FOR_OUTCOMES),
+            "the history knows no outcomes",
+            "rbac_outcomes.yaml",
+        ),
+        "cluster data": Need(
+            "questions about the cluster",
+            NEEDED_FOR_CLUSTER_DATA,
+            "requests with spec.dataFrom.cluster wait with reason Forbidden",
+            "rbac_cluster_data.yaml",
+        ),
+        "observing": Need(
+            "observing namespaces", NEEDED_FOR_OBSERVING, "--observe records nothing", "rbac_observe.yaml"
+        ),
+    }
+
+
+async def missing(connection: Connection, rights: Iterable[Right], user: str | None = None) -> list[Right]:
+    """Return the rights that are not granted.
+
+    Parameters
+    ----------
+    connection
+        To the API server.
+    rights
+        Which are asked for.
+    user
+        A ServiceAccount's whole name, such as ``system:serviceaccount:shop:web``; None for the one who asks.
+
+    Raises
+    ------
+    ApiError
+        With status 403 where the one who asks may not ask about others.
+    UnavailableError
+        If the API server cannot be reached.
+    """
+    turns, asked = asyncio.Semaphore(_AT_ONCE), list(dict.fromkeys(rights))
+
+    async def allowed(right: Right) -> bool:
+        async with turns:
+            return await _review(connection, right, user)
+
+    granted = await asyncio.gather(*(allowed(right) for right in asked))
+    return [right for right, is_granted in zip(asked, granted, strict=True) if not is_granted]
+
+
+async def _review(connection: Connection, right: Right, user: str | None) -> bool:
+    attributes = {
+        "verb": right.verb,
+        "group": right.group,
+        "resource": right.resource,
+        "subresource": right.subresource,
+        "namespace": right.namespace or "",
+    }
+    kind, who = "SelfSubjectAccessReview", dict[str, Any]()
+    if user is not None:
+        kind = "SubjectAccessReview"
+        who = {"user": user, "groups": _groups_of(user)}
+    review: Mapping[str, Any] = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": kind,
+        "spec": {**who, "resourceAttributes": attributes},
+    }
+    path = f"{_API}/{kind.lower()}s"
+    answer = msgspec.json.decode(await connection.request("POST", path, body=msgspec.json.encode(review)))
+    return bool(answer["status"]["allowed"])
+
+
+def _groups_of(user: str) -> list[str]:
+    """Return the groups that the API server puts a ServiceAccount into."""
+    namespace = user.split(":")[2]
+    return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
