@@ -386,7 +386,8 @@ def test_both_clients_have_the_same_methods() -> None:
 def test_each_client_loads_what_it_needs() -> None:
     script = (
         "import sys, engine_ops.client\n"
-        "def loaded(): return [name for name in ('requests', 'aiohttp', 'kubernetes', 'numpy') if name in sys.modules]\n"
+        "HEAVY = ('requests', 'aiohttp', 'kubernetes', 'numpy')\n"
+        "def loaded(): return [name for name in HEAVY if name in sys.modules]\n"
         "print(loaded(), engine_ops.EngineOpsClient and loaded(), engine_ops.AsyncEngineOpsClient and loaded())"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()

@@ -52,7 +52,8 @@ def current_context(environ: Mapping[str, str] = os.environ) -> ContextCredentia
         content = _read(path)
         current = current or content.get("current-context")
         for part, named in found.items():
-            for entry in content.get(part) or []:
+            entries = content.get(part)
+            for entry in entries if isinstance(entries, list) else []:
                 if isinstance(entry, dict) and isinstance(entry.get(part[:-1]), dict):
                     named.setdefault(str(entry.get("name")), (entry[part[:-1]], path.parent))
     context, _ = found["contexts"].get(str(current), ({}, None))
