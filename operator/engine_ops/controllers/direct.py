@@ -196,8 +196,9 @@ async def _until_stopped(answering: asyncio.Task[Answered | Failed], stop: async
         await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        answering.cancel()  # of no effect if it is done
-        await asyncio.wait({answering, stopping})
+        if not answering.done():
+            answering.cancel()
+            await asyncio.wait({answering})
         if not answering.cancelled():
             answering.exception()  # has been looked at, whatever ends this
     return None if answering.cancelled() else answering.result()
