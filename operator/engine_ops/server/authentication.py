@@ -30,8 +30,8 @@ LOCAL_NAMESPACE: Final = "default"
 NAMESPACE_MAX_LENGTH: Final = 63
 
 _CALLER: Final = "engine_ops.caller"
-_TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-"""``b64token`` of RFC 6750."""
+_TOKEN: Final = re.compile(r"[!-~]{1,16384}")
+"""More than ``b64token`` of RFC 6750: some API servers make tokens with a colon."""
 _NAMESPACE: Final = re.compile(DNS_LABEL.removeprefix("^").removesuffix("$"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Annotated, Any, Final
 
@@ -181,7 +182,7 @@ def _refused(error: PluginChangeRefused) -> ProblemError:
         _REFUSED.get(error.status, "unavailable"),
         str(error),
         errors=error.faults,
-        headers={} if wait_seconds is None else {"Retry-After": str(max(1, round(wait_seconds)))},
+        headers={} if wait_seconds is None else {"Retry-After": str(max(1, math.ceil(wait_seconds)))},
     )
 
 
