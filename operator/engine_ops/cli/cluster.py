@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from pydantic import ValidationError
 
 from engine_ops.api.base import GROUP
@@ -21,6 +23,7 @@ from engine_ops.cli.printing import safe
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.paths import config_map_path, request_path
+from engine_ops.kube.reading import RequestRow
 
 _RESOURCES: Final = frozenset({"optreq", "optimizationrequest", PLURAL})
 
@@ -102,8 +105,22 @@ async def _tell(connection: Connection, namespace: str, name: str, cluster: Clus
         return Told(f"{safe(name)}: what the answer is made of cannot be read: {safe(error.message)}\n")
     solved_by = solved_by_of(status)
     if spec.cluster is not None:
-        return await tell_about_cluster(name, namespace, spec, result, cluster, focus, solved_by)
-    return tell(name, spec, data, result, focus=focus, solved_by=solved_by)
+        told = await tell_about_cluster(name, namespace, spec, result, cluster, focus, solved_by)
+    else:
+        told = tell(name, spec, data, result, focus=focus, solved_by=solved_by)
+    if not (told.explained and focus.whole):
+        return told
+    return dataclasses.replace(told, text=told.text + _measured(body))
+
+
+def _measured(body: Mapping[str, Any]) -> str:
+    """Say in a line how good the answer is, and what made it; nothing where the status does not say."""
+    shown = msgspec.convert(body, RequestRow, strict=False).to_dict()
+    parts = [f"score {shown['score']:g}"] if shown["score"] is not None else []
+    parts += [f"gap {shown['gap'] * 100:.1f} %"] if shown["gap"] is not None else []
+    parts += [f"solved by {shown['solvedBy']}"] if shown["solvedBy"] else []
+    line = safe(", ".join(parts))
+    return f"{line[0].upper()}{line[1:]}.\n" if line else ""
 
 
 async def _read_key(connection: Connection, namespace: str, name: str, key: str) -> bytes:

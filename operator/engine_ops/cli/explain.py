@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from engine_ops.cli.cluster_options import ClusterOptions, cluster_options
+from engine_ops.cli.names import complete_namespaces, complete_requests
 
 if TYPE_CHECKING:
     from engine_ops.cli.explaining import Told
 
 
 @click.command("explain")
-@click.argument("resources", nargs=-1, metavar="[NAME | optreq/NAME]...")
+@click.argument("resources", nargs=-1, metavar="[NAME | optreq/NAME]...", shell_complete=complete_requests)
 @click.option(
     "--filename",
     "-f",
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="A file or directory of manifests, or - for standard input, in place of a cluster; may be repeated.",
 )
-@click.option("--namespace", "-n", help="Of the requests in the cluster. Default: the current context's.")
+@click.option(
+    "--namespace",
+    "-n",
+    shell_complete=complete_namespaces,
+    help="Of the requests in the cluster. Default: the current context's.",
+)
 @click.option(
     "--pod", "pods", multiple=True, metavar="NAMESPACE/NAME", help="Explain this pod, or task; may be repeated."
 )
@@ -42,7 +48,8 @@ def command(
     """Print why an answer is as it is, for each item, task or container.
 
     Takes requests in the cluster by their names, or manifests (-f): one with a status that answers it is explained as
-    it stands, any other is solved first. Of a request without an answer the conditions are printed.
+    it stands, any other is solved first. Of a request without an answer the conditions are printed, and
+    what it waits for.
 
     An answer about a cluster (dataFrom.cluster) is explained by the cluster as it is now, or by a dump (--dump).
     --pod says for one pod how many nodes each filter leaves and which are best; --node says what is on a node and what

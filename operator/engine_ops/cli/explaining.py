@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from engine_ops.api.conditions import READY, find
 from engine_ops.api.faults import Fault, InvalidDataError, WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec, OptimizationRequestStatus, SolvedBy
 from engine_ops.cli.answering import answer_all
 from engine_ops.cli.cluster_question import ClusterQuestion, ClusterReader, NoCluster, ask
 from engine_ops.cli.focus import Focus, explanations
+from engine_ops.cli.hints import REQUEST_HINTS
 from engine_ops.cli.manifests import Manifests, Request
 from engine_ops.cli.predicted import explain_prediction, is_prediction, notes_of, solved_by_of
 from engine_ops.cli.printing import format_table, safe
@@ -223,7 +225,29 @@ def tell_conditions(name: str, status: Mapping[str, Any]) -> Told:
         return Told(f"{safe(name)}: no answer, and no word from the operator yet: is it running?\n")
     rows = [[str(item.get(key, "")) for key in ("type", "status", "reason", "message")] for item in conditions]
     table = format_table(("TYPE", "STATUS", "REASON", "MESSAGE"), rows)
-    return Told(f"{safe(name)}: no answer to explain\n\n{table}")
+    text = f"{safe(name)}: no answer to explain\n\n{table}"
+    notes = list(_pending(status))
+    if notes:
+        text += "\n" + "".join(f"{safe(note)}\n" for note in notes)
+    return Told(text)
+
+
+def _pending(status: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how far a search has come, and what a request without an answer needs or waits for."""
+    progress = status.get("progress") or {}
+    known = [
+        f"{words} {progress[field]:g}"
+        for field, words in (("objective", "objective"), ("lowerBound", "lower bound"))
+        if isinstance(progress.get(field), int | float)
+    ]
+    if isinstance(progress.get("gap"), int | float):
+        known.append(f"gap {progress['gap'] * 100:.1f} %")
+    if known:
+        yield f"The best answer so far: {', '.join(known)}."
+    ready = find(status, READY)
+    hint = None if ready is None else REQUEST_HINTS.get(str(ready.get("reason")))
+    if hint is not None:
+        yield f"{hint[0].upper()}{hint[1:]}."
 
 
 def _stored_result(manifests: Manifests, request: Request) -> Mapping[str, Any] | bytes | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine_ops.cli.history_options import HistoryPlace, filter_options, place_options, told_to_the_user
+from engine_ops.cli.place import encode, output_option
 
 if TYPE_CHECKING:
     from engine_ops.history.formats.detect import Reading
@@ -138,7 +138,7 @@ def export(kind: str | None, output: Path | None, filters: dict[str, Any], place
 
 
 @command.command()
-@click.option("-o", "--output", "shape", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@output_option
 @filter_options
 @place_options
 def stats(shape: str, filters: dict[str, Any], place: HistoryPlace) -> None:
@@ -147,10 +147,7 @@ def stats(shape: str, filters: dict[str, Any], place: HistoryPlace) -> None:
 
     view = place.read()
     found = statistics(view, **filters)
-    if shape == "json":
-        click.echo(json.dumps(found, indent=2))
-    else:
-        click.echo(format_statistics(found, view), nl=False)
+    click.echo(format_statistics(found, view) if shape == "table" else encode(found, shape), nl=False)
 
 
 @command.command()
