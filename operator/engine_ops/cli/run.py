@@ -11,6 +11,7 @@ import click
 
 from engine_ops import __version__
 from engine_ops.api.quantity import parse_quantity
+from engine_ops.cli.api_options import api_options
 
 
 @click.command("run")
@@ -43,6 +44,7 @@ from engine_ops.api.quantity import parse_quantity
     show_default=True,
     help="Where health is answered; none for nowhere.",
 )
+@api_options
 @click.option("--history/--no-history", default=True, show_default=True, help="Record what happened, in ConfigMaps.")
 @click.option(
     "--history-points",
@@ -107,6 +109,7 @@ def command(
     lease_namespace: str | None,
     cluster_data_namespaces: str | None,
     probes: str,
+    api: dict[str, Any] | None,
     history: bool,
     history_points: int,
     history_flush_seconds: float,
@@ -147,6 +150,7 @@ def command(
         "cluster_data_namespaces": cluster_data_namespaces,
         "probes": None if probes == "none" else probes,
     }
+
     kept = {
         "points": history_points,
         "flush_seconds": history_flush_seconds,
@@ -154,7 +158,8 @@ def command(
         "usage_period_seconds": usage_period_seconds,
         "observe": observe,
     }
-    if not uvloop.run(_serve(workers, memory_bytes, options, kept if history else None, asked if plugins else None)):
+    kept_or_none, asked_or_none = kept if history else None, asked if plugins else None
+    if not uvloop.run(_serve(workers, memory_bytes, options, kept_or_none, asked_or_none, api)):
         # The Lease may be another's by now: nothing may linger, not even a thread.
         sys.stdout.flush()
         os._exit(1)
@@ -166,6 +171,7 @@ async def _serve(
     options: dict[str, Any],
     history: dict[str, Any] | None,
     plugins: dict[str, Any] | None,
+    api: dict[str, Any] | None,
 ) -> bool:
     """Run the operator; return whether it ended as it was told to."""
     from engine_ops.workers.early_pool import EarlyPool
@@ -173,8 +179,10 @@ async def _serve(
     handler = None if plugins is None else "engine_ops.plugins.judging:HANDLER"
     async with EarlyPool(workers, memory_limit_bytes=memory_bytes, handler=handler) as pool:
         # Imported while the workers load numpy: kopf and the clients take a second.
+        from engine_ops.controllers.api_config import ApiConfig
         from engine_ops.controllers.history_config import HistoryConfig
-        from engine_ops.controllers.operator import OperatorConfig, serve
+        from engine_ops.controllers.operator import serve
+        from engine_ops.controllers.operator_config import OperatorConfig
         from engine_ops.controllers.plugins_config import PluginsConfig
         from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
         from engine_ops.kube.lease import LeaseLostError
@@ -183,7 +191,8 @@ async def _serve(
         try:
             kept = None if history is None else HistoryConfig(**history)
             asked = None if plugins is None else PluginsConfig(**plugins)
-            await serve(OperatorConfig(**options, history=kept, plugins=asked), pool, _say)
+            doors = None if api is None else ApiConfig(**api)
+            await serve(OperatorConfig(**options, history=kept, plugins=asked, api=doors), pool, _say)
         except* (ConnectError, ApiError, UnavailableError, LeaseLostError) as group:
             ended = False
             for leaf in _leaves(group):
