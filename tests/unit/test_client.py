@@ -179,6 +179,15 @@ def test_problems_become_exceptions(client: Caller, api: StandIn, status: int, e
     assert (str(again), again.status, again.errors) == (str(caught.value), status, caught.value.errors)
 
 
+def test_faults_that_the_detail_names_are_not_said_twice(client: Caller, api: StandIn) -> None:
+    faults = [{"field": "a", "detail": "must not be"}, {"field": "b", "detail": "is absent"}]
+    api.answers = [Said.json({"title": "T", "detail": "a: must not be", "errors": faults}, 422)]
+    with pytest.raises(BadRequestError) as caught:
+        client("optimize", REQUEST)
+    assert str(caught.value) == "a: must not be\n  b: is absent"
+    assert len(caught.value.errors) == 2
+
+
 def test_an_answer_of_another_program(client: Caller, api: StandIn) -> None:
     api.answers = [Said(502, b"<html>\n<h1>Bad gateway</h1>", {"Content-Type": "text/html"})]
     with pytest.raises(EngineOpsError, match="HTTP 502: <html> <h1>Bad gateway</h1>") as caught:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "run": ("engine_ops.cli.run", "Run the operator."),
+    "serve": ("engine_ops.cli.serve", "Serve the REST API on this machine, without Kubernetes."),
     "plugin-host": ("engine_ops.cli.plugin_host", "Run plugins, each in a process, for the operator."),
     "status": ("engine_ops.cli.status", "Show the operator at a glance."),
     "requests": ("engine_ops.cli.requests", "List requests, and what became of them."),

@@ -104,9 +104,9 @@ def error_of(status: int, body: bytes, headers: Mapping[str, str], retry_after_s
     problem = _problem(body)
     if problem:
         message = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
-        faults = _faults(problem.get("errors"))
-        if faults:
-            message += "".join(f"\n  {path}: {sentence}" for path, sentence in faults)
+        # Where there are few, the detail names them itself.
+        named = [f"{path}: {sentence}" for path, sentence in _faults(problem.get("errors"))]
+        message += "".join(f"\n  {fault}" for fault in named if fault not in message)
     else:
         said = " ".join(body[: 2 * SHOWN_CHARACTERS].decode(errors="replace").split())[:SHOWN_CHARACTERS]
         message = f"HTTP {status}" + (f": {said}" if said else "")

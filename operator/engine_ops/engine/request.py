@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 RequestType = Literal["resource", "scheduling", "performance", "ml-driven"]
@@ -85,5 +85,5 @@ class OptimizationResult(_Told):
     """What made the answer; None where there is none."""
     cut_off: str | None = None
     """Why the search ended early, if it did; of the REST API."""
-    warnings: list[str] = Field(default_factory=list)
+    warnings: Annotated[list[str], BeforeValidator(lambda given: given or [])] = Field(default_factory=list)
     """What was taken otherwise than it was said; of the REST API."""
