@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
 from typing import Any, Final
 
 from engine_ops.controllers.plugin_status import counts_of, status_of
@@ -40,7 +39,7 @@ def plugin_info(hosted: HostedPlugin) -> PluginInfo:
     )
 
 
-def plugins_health(manager: PluginManager) -> Mapping[str, object]:
+def plugins_health(manager: PluginManager) -> dict[str, object]:
     """Return what health says of the plugins, as JSON values, by name."""
     shown: dict[str, object] = {}
     for name in manager.names():

@@ -13,8 +13,8 @@ import msgspec
 
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
 from engine_ops.api.reasons import Reason
+from engine_ops.controllers.direct_plugins import plugins_health
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
-from engine_ops.controllers.plugin_status import counts_of
 from engine_ops.controllers.plugins_config import PluginsConfig
 from engine_ops.controllers.view import PluginView
 from engine_ops.history.feed import HistoryFeed
@@ -160,16 +160,7 @@ class OperatorPlugins:
 
     def probe(self) -> dict[str, object]:
         """Return what health says of the plugins, as JSON values, by name."""
-        shown: dict[str, object] = {}
-        for name in self.manager.names():
-            snapshot = self.manager.snapshot(name)
-            if snapshot is not None:
-                shown[name] = {
-                    "state": snapshot.state,
-                    **counts_of(snapshot.counts),
-                    "lastError": snapshot.last_error.message if snapshot.last_error is not None else None,
-                }
-        return shown
+        return plugins_health(self.manager)
 
     def _may_need_host(self, name: str) -> None:
         """Have the host load what plugins need as soon as there is one, even disabled: a patch is then felt at once."""
