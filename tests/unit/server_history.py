@@ -8,6 +8,8 @@ from typing import Any
 from server_stand_in import StandInEngine, StandInSelection
 
 from engine_ops.history.export import json_lines
+from engine_ops.history.formats.parquet import parquet_pieces
+from engine_ops.history.training import training_format
 from engine_ops.ml import WorkloadDataPoint, WorkloadDataset
 from engine_ops.server.backend import PluginInfo, PointFilter
 
@@ -36,14 +38,16 @@ class RealSelection(StandInSelection):
         return len(self.points)
 
     def json_lines(self) -> Iterator[bytes]:
-        return json_lines(self.points)
+        return json_lines(point.to_dict() for point in self.points)
 
     def statistics(self) -> Mapping[str, Any]:
         return WorkloadDataset(self.points).get_statistics()
 
     def training_format(self) -> Mapping[str, Any]:
-        features, labels = WorkloadDataset(self.points).to_features_labels()
-        return {"features": features, "labels": labels}
+        return training_format(self.points)
+
+    def parquet(self) -> Iterator[bytes]:
+        return parquet_pieces(self.points)
 
 
 class HistoryEngine(StandInEngine):

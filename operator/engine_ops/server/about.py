@@ -95,7 +95,7 @@ class About:
             description="Needs no token.",
             responses={
                 200: shown("Whether it does.", health, Health),
-                **problems("invalid", "too-many-requests", "internal", always=False),
+                **problems("invalid", "too-many-requests", always=False),
             },
         )
         routes.add_api_route(
@@ -177,6 +177,19 @@ _CACHE_EXAMPLE: Final = {
     "tooLarge": 0,
 }
 _METRICS_EXAMPLE: Final = {
+    "requests": {
+        "cached": 40,
+        "solved": 9,
+        "unsolved": 1,
+        "invalid": 2,
+        "cancelled": 0,
+        "abandoned": 0,
+        "failed": 0,
+        "refused": 0,
+    },
+    "inFlight": {"now": 0, "most": 4},
+    "durationMs": {"count": 10, "p50": 4.1, "p99": 12.5},
+    "jobs": {"running": 0, "kept": 0, "keptBytes": 0},
     "cache": _CACHE_EXAMPLE,
     "plugins": {EXAMPLE.name: EXAMPLE.status},
     "engine": {"requestsUnderWay": 0},

@@ -62,11 +62,39 @@ class CacheStatistics(ApiModel):
     """How many were too large to be kept."""
 
 
+class InFlight(ApiModel):
+    """Questions that are being answered."""
+
+    now: int
+    """How many there are."""
+    most: int
+    """How many there can be; a further one is told to come later."""
+
+
+class Durations(ApiModel):
+    """How long the last questions took."""
+
+    count: int
+    """How many of them there are."""
+    p50: float | None
+    """The median, in milliseconds; null before the first."""
+    p99: float | None
+    """The 99th percentile, in milliseconds; null before the first."""
+
+
 class Metrics(ApiModel):
     """Numbers since the start: of requests that came over HTTP, the cache, the plugins and the engine."""
 
     model_config = ConfigDict(extra="allow")
 
+    requests: dict[str, int]
+    """Questions by what became of them: cached, solved, unsolved, invalid, cancelled, abandoned, failed, refused."""
+    in_flight: InFlight
+    """Questions that are being answered."""
+    duration_ms: Durations
+    """How long the engine took for the last ones."""
+    jobs: dict[str, int]
+    """Asynchronous requests."""
     cache: CacheStatistics
     """Of the result cache."""
     plugins: dict[str, dict[str, Any]]

@@ -37,14 +37,13 @@ class Problem(ApiModel):
     """Each field at fault, at most 50."""
 
 
-ALWAYS: Final = ("unauthenticated", "forbidden", "too-many-requests", "internal", "unavailable")
-"""What any call that needs a token may answer."""
+ALWAYS: Final = ("unauthenticated", "forbidden", "too-many-requests", "unavailable")
+"""What any call that needs a token may answer. A 500 is not foreseen: it is a defect."""
 
 _SAYS: Final[Mapping[str, str]] = {
     "unauthenticated": "This needs a bearer token.",
     "forbidden": "ada may not list optimizerplugins of the API group engineops.dev.",
     "too-many-requests": "Try again in 1 s, and less often.",
-    "internal": "This is a defect of the operator; its log says more.",
     "unavailable": "The engine is ending. Try again.",
     "busy": "As many requests are being answered as there is room for. Try again.",
     "not-found": "There is no plugin of this name.",

@@ -15,6 +15,14 @@ MAX_PRIORITY: Final = 1_000_000
 """As in the spec of an OptimizerPlugin."""
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+_MAY_BE_ABSENT: Final = Field(json_schema_extra=_without_default)
+"""What is absent is not changed: no default takes its place."""
+
+
 class PluginConfig(ApiModel):
     """Whether and when a plugin is asked."""
 
@@ -60,11 +68,11 @@ class PluginDetails(Plugin):
 class PluginPatch(ApiModel):
     """What of a plugin is to be changed. What is absent stays as it is."""
 
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: Annotated[dict[str, Any], _MAY_BE_ABSENT] = Field(default_factory=dict)
     """The plugin's own configuration, as a whole: what is not in it is gone. Checked by the plugin's own schema."""
-    priority: Annotated[int, Field(strict=True, ge=-MAX_PRIORITY, le=MAX_PRIORITY), INTEGRAL] = 0
+    priority: Annotated[int, Field(strict=True, ge=-MAX_PRIORITY, le=MAX_PRIORITY), INTEGRAL, _MAY_BE_ABSENT] = 0
     """Of all plugins that can handle a request, the one of highest priority is asked."""
-    enabled: Flag = True
+    enabled: Annotated[Flag, _MAY_BE_ABSENT] = True
     """Whether it is asked."""
 
 

@@ -42,7 +42,14 @@ _STATISTICS: Final = {
     "time_span_ms": 0,
     "by_type": {"resource": {"count": 1, "success_rate": 1.0, "avg_duration": 92_000.0}},
 }
-_TRAINING: Final = {"features": [[1.5, 4.0, None]], "labels": [1.0]}
+_TRAINING: Final = {
+    "columns": [
+        {"name": "duration", "unit": "ms", "description": "How long it took"},
+        {"name": "usage.cpu", "unit": "cores", "description": "Peak usage of cpu, as the point's writer meant it"},
+    ],
+    "count": 1,
+    "data": {"duration": [92_000.0], "usage.cpu": [1.5]},
+}
 
 _NEEDS: Final = (
     "Needs the right to get optimizationrequests/history: of all namespaces, or of each whose points are to be seen."
@@ -78,9 +85,12 @@ def router() -> APIRouter:
         "/training-format",
         _training_format,
         operation_id="getTrainingFormat",
-        summary="The history as a model takes it",
+        summary="The history as a table to train on",
         description=_NEEDS,
-        responses={200: shown("Vectors and labels.", _TRAINING, TrainingFormat), **problems("not-found", "invalid")},
+        responses={
+            200: shown("The table, column by column.", _TRAINING, TrainingFormat),
+            **problems("not-found", "invalid"),
+        },
     )
     return routes
 

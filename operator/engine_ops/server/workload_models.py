@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from engine_ops.api.base import ApiModel
-from engine_ops.api.fields import DNS_LABEL
+from engine_ops.api.fields import DNS_LABEL, MAX_COUNT
 
 _FORM: Final = (
     r"(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<time>\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?)(?P<zone>[Zz]|[+ -]\d{2}:\d{2})"
 )
 _TIME: Final = re.compile(_FORM, re.ASCII)
-_WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,16}")
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
@@ -38,7 +38,7 @@ def parse_moment(text: object) -> int:
         If it is neither.
     """
     if isinstance(text, str):
-        if _WHOLE.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+        if _WHOLE.fullmatch(text) and abs(int(text)) <= MAX_COUNT:
             return int(text)
         found = _TIME.fullmatch(text)
         if found:
@@ -60,7 +60,7 @@ _Moment = Annotated[
         {
             "anyOf": [
                 {"type": "string", "format": "date-time"},
-                {"type": "integer", "minimum": -(2**53), "maximum": 2**53, "description": "Epoch milliseconds."},
+                {"type": "integer", "minimum": -MAX_COUNT, "maximum": MAX_COUNT, "description": "Epoch milliseconds."},
             ],
             "examples": ["2026-01-02T03:04:05Z", 1_767_225_600_000],
         }
@@ -154,12 +154,23 @@ class Statistics(ApiModel):
     """The same for each type of request."""
 
 
+class TrainingColumn(ApiModel):
+    """A column of the table."""
+
+    name: str
+    """Its name, the key of its values in `data`."""
+    unit: str
+    """Such as ms, cores or bytes; empty for none."""
+    description: str
+    """What it holds."""
+
+
 class TrainingFormat(ApiModel):
-    """Points of the history as a model takes them."""
+    """Points of the history as a table, column by column."""
 
-    model_config = ConfigDict(extra="allow")
-
-    features: list[list[float | None]]
-    """A vector for each point; null where a value is missing."""
-    labels: list[float | None]
-    """Whether it succeeded, 1 or 0, for each point."""
+    columns: list[TrainingColumn]
+    """What each column holds, at most 64."""
+    count: int
+    """How many points there are."""
+    data: dict[str, list[float | bool | str | None]]
+    """The values of each column by its name, one for each point; null where a point has none."""
