@@ -103,16 +103,27 @@ class Application:
 
     async def _stream(self, _request: Request) -> Response:
         async def pieces() -> Any:
-            try:
-                while True:
-                    yield b"x" * 65536
-            finally:
-                self.cancelled += 1
+            while True:
+                yield b"x" * 65536
 
-        return StreamingResponse(pieces())
+        return _Counted(pieces(), self)
 
     async def _header(self, _request: Request) -> Response:
         return Response(b"", headers={"X-Said": "a\r\nSet-Cookie: b"})
+
+
+class _Counted(StreamingResponse):
+    """Counts when it ends, which for an endless one is a cancellation."""
+
+    def __init__(self, content: Any, application: Application) -> None:
+        super().__init__(content)
+        self._application = application
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._application.cancelled += 1
 
 
 @dataclass
@@ -150,11 +161,11 @@ class Answer:
         return json.loads(self.body)
 
 
-def read_answer(link: socket.socket, method: str = "GET") -> Answer:
+def read_answer(link: socket.socket) -> Answer:
     """Read exactly one response with a Content-Length."""
     raw = b""
     while b"\r\n\r\n" not in raw:
-        piece = link.recv(65536 if method == "HEAD" else 1)
+        piece = link.recv(1)
         if not piece:
             raise EOFError(f"the connection ended after {raw!r}")
         raw += piece

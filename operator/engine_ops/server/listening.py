@@ -8,12 +8,11 @@ import dataclasses
 import errno
 import logging
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Final, cast
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
@@ -77,7 +76,7 @@ class Listening:
         self._socket = listening
         self._loop = asyncio.get_running_loop()
         self._config = Config(
-            listener.app,
+            _in_turns(listener.app),
             interface="asgi3",
             loop="none",
             http=HttpProtocol,
@@ -221,15 +220,13 @@ class Listening:
                 ssl_handshake_timeout=None if certificate is None else self._listener.limits.handshake_seconds,
                 ssl_shutdown_timeout=None if certificate is None else self._listener.limits.linger_seconds,
             )
-        except (OSError, ssl.SSLError) as error:
+        except BaseException as error:
+            seat.leave()
+            accepted.close()
+            if not isinstance(error, OSError):
+                raise
             # Whoever speaks no TLS, or leaves in the middle: nothing to tell anybody.
             logger.debug("a connection to %s came to nothing: %s", self._listener.address, error)
-            seat.leave()
-            accepted.close()
-        except asyncio.CancelledError:
-            seat.leave()
-            accepted.close()
-            raise
 
     def _protocol(self, seat: Seat) -> HttpProtocol:
         return HttpProtocol(
@@ -246,6 +243,24 @@ class Listening:
             with contextlib.suppress(OSError):
                 accepted.send(raw_response(busy, self._state.default_headers))
         accepted.close()
+
+
+def _in_turns(app: ASGIApp) -> ASGIApp:
+    """Let others have their turn between the pieces of a response.
+
+    uvicorn's ``send`` waits for nothing as long as the client reads fast, nor when it has gone: an application that
+    streams would have the loop for itself, and never hear that nobody listens.
+    """
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_and_wait(message: Message) -> None:
+            await send(message)
+            if message.get("more_body"):
+                await asyncio.sleep(0)
+
+        await app(scope, receive, send_and_wait if scope["type"] == "http" else send)
+
+    return run
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+from collections import deque
 from typing import Any, Final, cast
 
 import httptools
@@ -61,6 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._seat = seat
         self._link: ClosingTransport
         self._refusal: ProblemError | None = None
+        self._open: deque[RequestResponseCycle] = deque()
         self._deaf = False
         self._in_head = False
         self._in_body = False
@@ -91,6 +93,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer.stop()
         self._body_timer.stop()
         self._unset_keepalive_if_required()
+        for cycle in self._open:  # uvicorn tells the last only, which in a pipeline is not the one that is run.
+            _disconnect(cycle)
+        self._open.clear()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -147,6 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._check_head()
         self._unset_keepalive_if_required()
         super().on_headers_complete()
+        self._open.append(self.cycle)
         self._in_head = False
         self._in_body = True
 
@@ -162,9 +168,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """See uvicorn."""
+        if self._open:
+            self._open.popleft()
         super().on_response_complete()
-        if self._in_body and self.cycle.response_complete:
-            # Answered without its body: what is still to come would be read for nothing, however much it is.
+        # Answered without its body: what is still to come would be read for nothing, however much it is.
+        if not self._open and (self._deaf or self._in_body):
             self._link.close()
         self._watch()
 
@@ -214,20 +222,20 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._in_head:
             self._head_timer.start(self._limits.head_seconds)
-        elif self.cycle is not None:
+        elif self.scope is not None:
             self._head_timer.stop()
         if self._in_body:
             self._body_timer.start(self._limits.body_seconds)
             self._seat.move(Stage.RECEIVING)
             return
         self._body_timer.stop()
-        self._seat.move(Stage.BUSY if self._answering() else Stage.IDLE)
+        self._seat.move(Stage.BUSY if self._open else Stage.IDLE)
 
     def _head_late(self) -> None:
         if self._in_head:
             seconds = self._limits.head_seconds
             self._refuse(ProblemError("timeout", f"the headers did not arrive within {seconds:g} s"))
-        elif not self._answering():
+        elif not self._open:
             self._link.close()
 
     def _body_late(self) -> None:
@@ -244,32 +252,27 @@ class HttpProtocol(HttpToolsProtocol):
         """Answer what is not answered yet with an error, and end the connection."""
         self._end(problem)
 
-    def _answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
-
     def _refuse_parsing(self, problem: ProblemError) -> None:
         self._refusal = problem
         raise problem
 
     def _refuse(self, problem: ProblemError) -> None:
         """Answer what is just arriving with an error, after what came before it, and end the connection."""
-        self._deaf = True
-        if self._in_body and self.pipeline:
+        if self._in_body and len(self._open) > 1:
             # Its turn has not come: it is as if it had never been sent.
+            self._open.pop()
             self.pipeline.popleft()
             self._end_after_answers()
-        elif self._answering() and not self._in_body:
+        elif self._open and not self._in_body:
             self._end_after_answers()
         else:
             self._end(problem)
 
     def _end_after_answers(self) -> None:
         self._deaf = True
-        if self.pipeline:
-            self.pipeline[0][0].keep_alive = False
-        elif self._answering():
-            self.cycle.keep_alive = False
+        self._in_body = False
+        if self._open:
+            self._open[-1].keep_alive = False
         else:
             self._link.close()
 
@@ -277,13 +280,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._deaf = True
         if self._link.is_closing():
             return
-        if self._answering():
-            cycle = self.cycle
-            cycle.disconnected = True
-            cycle.message_event.set()
-            if cycle.response_started or self.pipeline:
-                self._link.abort()
-                return
+        started = bool(self._open) and (self._open[0].response_started or len(self._open) > 1)
+        for cycle in self._open:
+            _disconnect(cycle)
+        if started:
+            self._link.abort()
+            return
         self._link.write(raw_response(problem, self.server_state.default_headers))
         self._link.close()
 
@@ -303,3 +305,9 @@ def raw_response(problem: ProblemError, headers: list[tuple[bytes, bytes]]) -> b
     for name, value in [*headers, *response.raw_headers, (b"connection", b"close")]:
         lines.append(name + b": " + value)
     return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    """Tell the application that the client has gone."""
+    cycle.disconnected = True
+    cycle.message_event.set()

@@ -150,8 +150,8 @@ class ServerThread:
             self._close_sockets()
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         try:
             for name, listener in self._listeners.items():
                 served = Listening(listener, self._sockets[name])
