@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine_ops.server.bounded_label import OTHER
 from engine_ops.server.metrics import NONE, Metrics
+from engine_ops.server.metrics_snapshot import ApiNumbers
+from engine_ops.server.optimizer import Optimizer
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _EVENTS: Final = b"text/event-stream"
@@ -58,3 +60,23 @@ class HttpMetrics:
                 self._metrics.http_rate_limited.inc()
             if not events:
                 self._metrics.http_seconds.labels(method, route).observe(time.perf_counter() - began)
+
+
+def measured(app: ASGIApp, metrics: Metrics) -> ASGIApp:
+    """Return an application with all its metrics; those of its `Optimizer`, where ``app.state`` has one, among them."""
+    optimizer = getattr(getattr(app, "state", None), "optimizer", None)
+    if isinstance(optimizer, Optimizer):
+        metrics.collect_api_from(lambda: _numbers_of(optimizer))
+    return HttpMetrics(app, metrics)
+
+
+def _numbers_of(optimizer: Optimizer) -> ApiNumbers:
+    cache = optimizer.cache.stats()
+    return ApiNumbers(
+        solves_in_flight=optimizer.in_flight.taken,
+        cache_hits=cache["hits"],
+        cache_misses=cache["misses"],
+        cache_evictions=cache["evictions"],
+        cache_entries=cache["entries"],
+        cache_bytes=cache["bytes"],
+    )

@@ -8,9 +8,11 @@ moment is read when somebody scrapes, on the engine's loop.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
+import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from prometheus_client import (
@@ -56,7 +58,7 @@ _GAP_BUCKETS: Final = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 class Metrics:
     """What is counted, and what is read when somebody scrapes.
 
-    The hooks may be called on any thread. `scrape` belongs to the loop that serves the metrics.
+    All of it may be called on any thread.
 
     Attributes
     ----------
@@ -143,7 +145,8 @@ class Metrics:
             registry=self.registry,
         )
         self._reading = _NO_READING
-        self._read: Callable[[], Awaitable[MetricsSnapshot]] | None = None
+        self._scraping = threading.Lock()
+        self._read: Callable[[], MetricsSnapshot] | None = None
         self._read_api: Callable[[], ApiNumbers] | None = None
         self.registry.register(_Readings(lambda: self._reading, PluginFamilies(plugin_label)))
 
@@ -184,38 +187,38 @@ class Metrics:
         self._kube_calls.labels(verb, NONE if status is None else status).inc()
         self._kube_call_seconds.labels(verb).observe(seconds)
 
-    def collect_from(self, read: Callable[[], Awaitable[MetricsSnapshot]]) -> None:
-        """Read the engine's numbers with this at each `scrape`.
-
-        Parameters
-        ----------
-        read
-            Awaited on the loop that scrapes; see `on_loop`.
-        """
+    def collect_from(self, read: Callable[[], MetricsSnapshot]) -> None:
+        """Read the engine's numbers with this at each `scrape`, on the thread that scrapes; see `on_loop`."""
         self._read = read
 
     def collect_api_from(self, read: Callable[[], ApiNumbers]) -> None:
-        """Read the REST API's numbers with this at each `scrape`, on the loop that scrapes."""
+        """Read the REST API's numbers with this at each `scrape`, on the thread that scrapes."""
         self._read_api = read
 
-    async def scrape(self) -> bytes:
-        """Read what is so now, and return everything as text. It is answered though the engine is not."""
+    def scrape(self) -> bytes:
+        """Read what is so now, and return everything as text. It is answered though the engine is not.
+
+        It waits for the engine's loop, so it must not be called on an event loop.
+        """
         began, snapshot, delay_seconds = time.perf_counter(), None, None
         if self._read is not None:
             try:
-                async with asyncio.timeout(READ_SECONDS):
-                    snapshot = await self._read()
+                snapshot = self._read()
                 delay_seconds = time.perf_counter() - began
-            except TimeoutError:
-                logger.warning("the engine's event loop has not answered a scrape within %g s", READ_SECONDS)
             except EngineGone:
                 pass  # the last scrapes of a process that ends
+            except TimeoutError:
+                logger.warning("the engine's event loop has not answered a scrape within %g s", READ_SECONDS)
             except Exception:
                 logger.exception("the engine's numbers cannot be read")
         return self.text(snapshot, delay_seconds)
 
+    async def scrape_aside(self) -> bytes:
+        """Do what `scrape` does on another thread, for whoever has an event loop to keep going."""
+        return await asyncio.to_thread(self.scrape)
+
     def text(self, snapshot: MetricsSnapshot | None = None, delay_seconds: float | None = None) -> bytes:
-        """Return everything in Prometheus' text format, version 0.0.4.
+        """Return everything in Prometheus' text format; see `CONTENT_TYPE`.
 
         Parameters
         ----------
@@ -225,11 +228,12 @@ class Metrics:
             How long it took to get.
         """
         api = None if self._read_api is None else self._read_api()
-        self._reading = Reading(snapshot, api, delay_seconds)
-        try:
-            return exposition.generate_latest(self.registry)
-        finally:
-            self._reading = _NO_READING  # nobody else is to take it for the present
+        with self._scraping:
+            self._reading = Reading(snapshot, api, delay_seconds)
+            try:
+                return exposition.generate_latest(self.registry)
+            finally:
+                self._reading = _NO_READING  # nobody else is to take it for the present
 
 
 class _Readings(Collector):
@@ -252,16 +256,26 @@ class _Readings(Collector):
 
 def on_loop(
     loop: asyncio.AbstractEventLoop, read: Callable[[], Coroutine[Any, Any, MetricsSnapshot]]
-) -> Callable[[], Awaitable[MetricsSnapshot]]:
-    """Return a function that runs ``read`` on another loop; for `Metrics.collect_from`. It raises `EngineGone`."""
+) -> Callable[[], MetricsSnapshot]:
+    """Return a function that runs ``read`` on a loop, for `Metrics.collect_from`. To be called on any other thread.
 
-    async def bridged() -> MetricsSnapshot:
+    The function raises `EngineGone` where the loop has ended, and `TimeoutError` where it does not answer within
+    `READ_SECONDS`.
+    """
+
+    def read_there() -> MetricsSnapshot:
         work = read()
         try:
             future = asyncio.run_coroutine_threadsafe(work, loop)
         except RuntimeError as error:
             work.close()
             raise EngineGone("the engine has ended") from error
-        return await asyncio.wrap_future(future)
+        try:
+            return future.result(READ_SECONDS)
+        except TimeoutError:
+            future.cancel()
+            raise
+        except concurrent.futures.CancelledError as error:
+            raise EngineGone("the engine is ending") from error
 
-    return bridged
+    return read_there
