@@ -130,7 +130,7 @@ async def examine(connection: Connection, namespace: str) -> Report:
         check_version(glance),
         check_lease(glance, lease, held=held),
         *operators,
-        *check_history(glance),
+        *check_history(glance, serving=held),
         quota,
         *(check_plugins(found.plugins, namespace) if defined else ()),
         *(check_requests(found.requests, found.counted, found.now) if defined else ()),

@@ -19,6 +19,11 @@ _Answer = TypeVar("_Answer")
 DEFAULT_OPERATOR_NAMESPACE: Final = "engine-ops-system"
 """Where the manifests install the operator."""
 
+_UNDEFINED: Final = (
+    "the API server does not know this resource: the custom resource definitions are missing. "
+    "Apply them: engine-ops crds | kubectl apply --server-side -f -"
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
@@ -50,7 +55,9 @@ class Place:
         except (ConnectError, UnavailableError) as error:
             raise click.ClickException(str(error)) from error
         except ApiError as error:
-            raise click.ClickException(error.message) from error
+            # Of an object that is not there the server speaks in a Status; of a resource that it does not know, not.
+            undefined = error.status == 404 and not error.reason
+            raise click.ClickException(_UNDEFINED if undefined else error.message) from error
 
     async def _ask(self, question: Callable[[Connection], Awaitable[_Answer]]) -> _Answer:
         import logging

@@ -24,7 +24,7 @@ _VERSION: Final = re.compile(r"v?(\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?)")
 _T = TypeVar("_T")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)  # slots and Generic do not go together in Python 3.11
 class Part(Generic[_T]):
     """Something that was asked for.
 

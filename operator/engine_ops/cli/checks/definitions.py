@@ -107,11 +107,11 @@ def differences(ours: Any, there: Any, path: str = "") -> Iterator[tuple[str, st
             yield "has", inner
         else:
             yield from differences(mine[name], theirs[name], inner)
-    for name in ("items", "additionalProperties"):
-        if name in ours and name in there:
-            yield from differences(ours[name], there[name], f"{path}[]")
-    rest = _FREE_OF_MEANING | {"properties", *(name for name in ("items", "additionalProperties") if name in ours)}
-    if {key: ours[key] for key in ours if key not in rest} != {key: there[key] for key in there if key not in rest}:
+    nested = [name for name in ("items", "additionalProperties") if name in ours and name in there]
+    for name in nested:
+        yield from differences(ours[name], there[name], f"{path}[]")
+    done = {*_FREE_OF_MEANING, "properties", *nested}
+    if {key: ours[key] for key in ours if key not in done} != {key: there[key] for key in there if key not in done}:
         yield "differs in", path or "."
 
 

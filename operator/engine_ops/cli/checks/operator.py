@@ -105,7 +105,7 @@ def check_lease(glance: Glance, lease: LeaseGlance | None, *, held: bool) -> Fin
         See `wait_for_renewal`.
     """
     namespace = glance.namespace
-    logs = f"kubectl logs -n {namespace} deployment/{NAME} -c operator"
+    logs = f"see why: kubectl logs -n {namespace} deployment/{NAME} -c operator"
     if glance.lease.error is not None:
         return unknown("lease", glance.lease.error)
     if lease is None:
@@ -119,13 +119,21 @@ def check_lease(glance: Glance, lease: LeaseGlance | None, *, held: bool) -> Fin
         return ok("lease", f"{lease.holder} holds it; it {when}")
     if not lease.holder:
         return finding(
-            "lease", f"nobody holds it: the last operator ended in good order; it {when}", f"start it; {logs}"
+            "lease", f"nobody holds it: the last operator ended in good order; it {when}", f"start one; {logs}"
         )
     return finding("lease", f"{lease.holder} held it last, and it {when}: no operator serves", logs)
 
 
-def check_history(glance: Glance) -> list[Finding]:
-    """Look at what the operator says of its history."""
+def check_history(glance: Glance, *, serving: bool) -> list[Finding]:
+    """Look at what the operator says of its history.
+
+    Parameters
+    ----------
+    glance
+        What there is of the operator.
+    serving
+        Whether somebody holds the Lease; else it is what the last one said.
+    """
     part, namespace = glance.conditions, glance.namespace
     if part.error is not None:
         return [unknown("history", part.error)]
@@ -136,12 +144,15 @@ def check_history(glance: Glance) -> list[Finding]:
         message = f"the operator has said nothing of it: no ConfigMap {namespace}/engine-ops-status that can be read"
         return [finding("history", message, "see whether the operator runs, and its rights to ConfigMaps there")]
     bad = [condition for condition in part.value if condition.get("status") != "True"]
-    return [
-        finding(
-            "history", f"{one.get('type')}: {one.get('reason')}: {one.get('message')}", _history_fix(one, namespace)
-        )
-        for one in bad
-    ] or [ok("history", ", ".join(str(condition.get("reason")).lower() for condition in part.value))]
+    if bad:
+        return [
+            finding(
+                "history", f"{one.get('type')}: {one.get('reason')}: {one.get('message')}", _history_fix(one, namespace)
+            )
+            for one in bad
+        ]
+    told = ", ".join(str(condition.get("reason")).lower() for condition in part.value)
+    return [ok("history", told) if serving else note("history", f"as the last operator left it: {told}")]
 
 
 async def check_quota(connection: Connection, namespace: str) -> Finding | None:
