@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from access_world import EXTRA_KEY, OWN_TOKEN, Answer, Clock, world
+from access_world import DEADLINE_SECONDS, EXTRA_KEY, OWN_TOKEN, Answer, Clock, world
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +23,9 @@ from engine_ops.server.decisions import Recent, SingleFlight
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - the deadline is `world`'s
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not holds():  # noqa: ASYNC110 - of what is not ours there is no event
+            await asyncio.sleep(0.001)
 
 
 async def refused(access: KubeAccess, token: str | None) -> str:
@@ -292,6 +294,7 @@ def test_no_token_is_kept_or_shown(tmp_path: Path, caplog: pytest.LogCaptureFixt
             said = await refused(access, "bad-secret")
             kept = [vars(access._callers), vars(access._refused), vars(access._token_reviews), caller]
             assert "secret" in repr(kept)  # the name of the user
+            assert [remembered.token for _, remembered in access._callers._values.values()] == [None]
             for token in ("good-secret", "bad-secret"):
                 assert token not in repr(kept) + said
 
@@ -345,6 +348,39 @@ def test_the_longest_unused_goes_first() -> None:
     assert recent.get(b"a") == 1
     recent.put(b"c", 3)
     assert [recent.get(key) for key in (b"a", b"b", b"c")] == [1, None, 3]
+
+
+def test_what_is_given_up_is_out_of_the_way_at_once() -> None:
+    async def check() -> None:
+        flights: SingleFlight[int] = SingleFlight()
+        begun, ending, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        unseen: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+
+        async def ends_late() -> int:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                await may_end.wait()
+                raise LookupError("nobody hears of it")
+
+        async def answer() -> int:
+            return 7
+
+        waiting = asyncio.create_task(flights.run(b"k", ends_late))
+        await begun.wait()
+        waiting.cancel()
+        await ending.wait()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert await flights.run(b"k", answer) == 7
+        may_end.set()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+        gc.collect()
+        assert not unseen
+
+    asyncio.run(check())
 
 
 def test_what_fails_fails_for_all_and_is_asked_again() -> None:

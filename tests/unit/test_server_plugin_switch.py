@@ -45,6 +45,18 @@ def test_nothing_but_the_callers_token_is_sent(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.parametrize("token", [None, ""])
+def test_nothing_is_done_in_nobodys_name(tmp_path: Path, token: str | None) -> None:
+    async def check() -> None:
+        async with world(tmp_path) as it:
+            with pytest.raises(PluginChangeRefused) as raised:
+                await KubePluginSwitch(it.connection).change(Caller("u", token=token), "p", PluginChange(), force=True)
+            assert raised.value.status == 401
+            assert it.server.headers == []
+
+    asyncio.run(check())
+
+
 def test_a_refused_token_is_not_replaced_by_the_operators(tmp_path: Path) -> None:
     async def check() -> None:
         async with world(tmp_path) as it:
