@@ -125,9 +125,10 @@ class TestSlowClients:
             served.app.release.set()
             assert read_answer(link).status == 200
 
-    def test_who_does_not_read_the_answer_is_cut_off(self) -> None:
+    @pytest.mark.parametrize("behind", [b"", GET])
+    def test_who_does_not_read_the_answer_is_cut_off(self, behind: bytes) -> None:
         with serving(limits=ConnectionLimits(write_seconds=SOON_SECONDS)) as served, served.connect() as link:
-            link.sendall(GET.replace(b"/ ", b"/stream "))
+            link.sendall(GET.replace(b"/ ", b"/stream ") + behind)
             until(lambda: served.app.cancelled)
             until(lambda: served.thread.connections("api")["open"] == 0)
 
@@ -191,6 +192,15 @@ class TestManyConnections:
             _well(served)
             for link in links:
                 link.close()
+
+    def test_what_is_being_answered_does_not_make_room_for_its_own_pipeline(self) -> None:
+        with serving(limits=ConnectionLimits(connections=1)) as served, served.connect() as link:
+            link.sendall(GET.replace(b"/ ", b"/late ") + POST + b"Content-Length: 9\r\n\r\nabc")
+            served.app.waiting.acquire()
+            with served.connect() as further:
+                assert read_answer(further).status == 503
+            served.app.release.set()
+            assert read_answer(link).status == 200
 
     def test_without_descriptors_it_waits_and_then_goes_on(self) -> None:
         with serving() as served, served.connect() as kept:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 HEALTH_SECONDS: Final = 5.0
 """For the engine's loop to answer; kubelet itself waits for as long as the probe says."""
 
-METRICS_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Unhealthy(Exception):  # noqa: N818 - a state

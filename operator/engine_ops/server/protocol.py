@@ -226,10 +226,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer.stop()
         if self._in_body:
             self._body_timer.start(self._limits.body_seconds)
+        else:
+            self._body_timer.stop()
+        if self._in_body and len(self._open) == 1:
             self._seat.move(Stage.RECEIVING)
-            return
-        self._body_timer.stop()
-        self._seat.move(Stage.BUSY if self._open else Stage.IDLE)
+        else:
+            self._seat.move(Stage.BUSY if self._open else Stage.IDLE)
 
     def _head_late(self) -> None:
         if self._in_head:
