@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine_ops.server.problems import ProblemError
+
+_HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9.-]+))(?::[0-9]{0,5})?")
+"""As RFC 9110, section 7.2, has it, for what can be a name of this machine."""
 
 
 class LocalHostOnly:
@@ -40,23 +44,17 @@ class LocalHostOnly:
 
 
 def names_this_machine(host: str) -> bool:
-    """Whether a Host header is ``localhost``, a name below it (RFC 6761) or a loopback address, with any port.
+    """Whether a Host header is ``localhost`` or a loopback address, with any port.
 
     >>> [names_this_machine(host) for host in ("localhost:3000", "[::1]", "localhost.example", "10.0.0.1")]
     [True, True, False, False]
     """
-    try:
-        parts = urlsplit(f"//{host}")
-        name = parts.hostname
-        _ = parts.port
-    except ValueError:
+    parts = _HOST.fullmatch(host)
+    if parts is None:
         return False
-    if not name or parts.path or parts.query or parts.fragment or "@" in host:
-        return False
-    name = name.removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
+    if (parts["name"] or "").lower().removesuffix(".") == "localhost":
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        return ipaddress.ip_address(parts["v6"] or parts["name"]).is_loopback
     except ValueError:
         return False
