@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any, Final
 
 import click
@@ -30,6 +29,8 @@ def complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: 
 
 
 def _names(resource: str, given: dict[str, Any], incomplete: str, *, namespaced: bool = False) -> list[str]:
+    import subprocess
+
     # What stands before the word that is completed; where names have no namespace, -n is the operator's.
     options = ("kubeconfig", "context", *(("namespace",) if namespaced else ()))
     chosen = [f"--{option}={given[option]}" for option in options if given.get(option)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
@@ -48,6 +47,8 @@ class Place:
         ClickException
             If the API server cannot be reached, or with its sentence if it refuses.
         """
+        import asyncio
+
         from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
 
         try:
