@@ -377,6 +377,7 @@ def test_what_is_given_up_is_out_of_the_way_at_once() -> None:
             assert await flights.run(b"k", answer) == 7
         may_end.set()
         await until(lambda: len(asyncio.all_tasks()) == 1)
+        del waiting  # whose traceback leads to the other one
         gc.collect()
         assert not unseen
 
