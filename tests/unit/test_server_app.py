@@ -152,7 +152,7 @@ def test_metrics_and_the_cache_need_the_right_to_their_path() -> None:
         assert metrics["plugins"]["my-plugin"] == {"state": "Running", "skill": None}
         assert metrics["cache"]["hits"] == 0
         said = problem(await there.get("/api/v1/cache/stats"), "forbidden")
-        assert said["detail"] == "grace may not get the path /api/v1/cache/stats."
+        assert said["detail"] == "grace may not get the path /engine-ops/api/v1/cache/stats (nonResourceURLs)."
 
     run(main())
 

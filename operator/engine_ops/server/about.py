@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from engine_ops.server.about_models import CacheStatistics, Health, Metrics, Root
-from engine_ops.server.authentication import require, services_of
+from engine_ops.server.authentication import describe, require, services_of
 from engine_ops.server.backend import Engine, Right
 from engine_ops.server.bridge import EngineGone
 from engine_ops.server.documented import problems, shown
@@ -103,7 +103,7 @@ class About:
             self._metrics,
             operation_id="getMetrics",
             summary="Numbers",
-            description=f"Needs the right to get the path {METRICS_PATH} (nonResourceURLs).",
+            description=f"Needs the right to {describe(_right(METRICS_PATH))}.",
             responses={200: shown("Since the start.", _METRICS_EXAMPLE, Metrics), **problems("invalid")},
         )
         routes.add_api_route(
@@ -111,7 +111,7 @@ class About:
             self._cache_statistics,
             operation_id="getCacheStatistics",
             summary="Numbers of the result cache",
-            description=f"Needs the right to get the path {CACHE_PATH} (nonResourceURLs).",
+            description=f"Needs the right to {describe(_right(CACHE_PATH))}.",
             responses={200: shown("Since the start.", _CACHE_EXAMPLE, CacheStatistics), **problems("invalid")},
         )
         return routes
@@ -138,7 +138,7 @@ class About:
 
     async def _metrics(self, request: Request, query: _NONE) -> Response:
         del query
-        await require(request, Right("get", path=METRICS_PATH))
+        await require(request, _right(METRICS_PATH))
         engine = services_of(request).engine
         plugins = {plugin.name: plugin.status for plugin in await engine.plugins()}
         return json_reply(
@@ -147,8 +147,12 @@ class About:
 
     async def _cache_statistics(self, request: Request, query: _NONE) -> Response:
         del query
-        await require(request, Right("get", path=CACHE_PATH))
+        await require(request, _right(CACHE_PATH))
         return json_reply(self._cache())
+
+
+def _right(path: str) -> Right:
+    return Right("get", path=path)
 
 
 async def _why_degraded(engine: Engine) -> str | None:

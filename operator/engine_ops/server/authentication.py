@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from typing import Final
@@ -16,7 +15,9 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine_ops.api.fields import DNS_LABEL
+from engine_ops.server.access import PATH_PREFIX
 from engine_ops.server.backend import Access, Caller, Right, Unauthenticated
+from engine_ops.server.host_check import names_this_machine
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.rate_limit import RateLimiter, address_key
 from engine_ops.server.services import Services
@@ -189,7 +190,7 @@ def describe(right: Right) -> str:
     'get optimizationrequests/history of the API group engineops.dev in the namespace shop'
     """
     if right.path:
-        return f"{right.verb} the path {right.path}"
+        return f"{right.verb} the path {PATH_PREFIX}{right.path} (nonResourceURLs)"
     resource = f"{right.resource}/{right.subresource}" if right.subresource else right.resource
     name = f' "{right.name}"' if right.name else ""
     where = f" in the namespace {right.namespace}" if right.namespace else ""
@@ -230,7 +231,7 @@ def _check_site(headers: Headers) -> None:
     """Refuse what a page of another site sends to a machine without tokens by way of its user's browser.
 
     A browser says where a page is from (``Origin``, ``Sec-Fetch-Site``), and cannot hide the name by which it found the
-    server: one with a dot that is no address has been bound to this machine by somebody else (DNS rebinding).
+    server: another one than this machine's has been bound to it by somebody else (DNS rebinding).
 
     Raises
     ------
@@ -242,11 +243,11 @@ def _check_site(headers: Headers) -> None:
     foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"} or (
         origin is not None and _parts(origin) != _parts(f"//{host}")
     )
-    if foreign or not _is_near(_parts(f"//{host}")[0]):
+    if foreign or not names_this_machine(host):
         raise ProblemError(
             "forbidden",
-            "Without tokens only programs of this machine are served, by an address or a name without dots: "
-            "no page of a browser that comes from elsewhere.",
+            "Without tokens the API serves programs of this machine only, which call it localhost: no page of a "
+            "browser that comes from elsewhere.",
         )
 
 
@@ -256,13 +257,3 @@ def _parts(url: str) -> tuple[str | None, int | None]:
         return split.hostname, split.port
     except ValueError:
         return None, None
-
-
-def _is_near(name: str | None) -> bool:
-    if not name:
-        return False
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return "." not in name.rstrip(".")
-    return True
