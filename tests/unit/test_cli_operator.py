@@ -27,6 +27,7 @@ from engine_ops.cli.checks.finding import Finding, Level, finding, note, ok
 from engine_ops.cli.checks.operator import check_deployment, check_history, check_lease, check_version
 from engine_ops.cli.checkup import Report
 from engine_ops.cli.colours import Colour, Painted, show
+from engine_ops.cli.explaining import tell_conditions
 from engine_ops.cli.hints import PLUGIN_HINTS, REQUEST_HINTS
 from engine_ops.cli.overview import Overview
 from engine_ops.cli.place import Place
@@ -626,3 +627,16 @@ def test_the_commands_load_no_client_for_their_help() -> None:
             [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=True, timeout=60
         )
         assert done.stderr == "set()", command
+
+
+def test_a_request_without_an_answer_says_how_far_it_is_and_what_it_waits_for() -> None:
+    def told(reason: str, **status: Any) -> str:
+        condition = {"type": "Ready", "status": "False", "reason": reason, "message": "m"}
+        return tell_conditions("pack", {"conditions": [condition], **status}).text
+
+    searching = told("Solving", progress={"objective": 9.0, "lowerBound": 8.0, "gap": 0.125})
+    assert "\nThe best answer so far: objective 9, lower bound 8, gap 12.5 %.\n" in searching
+    assert told("DataNotFound").endswith(
+        "\nIt waits for what spec.dataFrom names: create it in the request's namespace.\n"
+    )
+    assert told("OfALaterVersion").endswith("m\n")
