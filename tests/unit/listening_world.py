@@ -52,6 +52,7 @@ class Application:
         routes = [
             Route("/", self._hello),
             Route("/echo", self._echo, methods=["POST"]),
+            Route("/echo-late", self._echo_late, methods=["POST"]),
             Route("/unread", self._unread, methods=["GET", "POST"]),
             Route("/late", self._late),
             Route("/deaf", self._deaf),
@@ -72,6 +73,13 @@ class Application:
         self.seen.append((request.method, request.url.path, length))
         self.headers.append(list(request.scope["headers"]))
         return JSONResponse({"bytes": length})
+
+    async def _echo_late(self, request: Request) -> Response:
+        """Begin to read when told to."""
+        self.waiting.release()
+        while not self.release.is_set():  # noqa: ASYNC110 - the event is a thread's
+            await asyncio.sleep(0.005)
+        return await self._echo(request)
 
     async def _unread(self, request: Request) -> Response:
         return JSONResponse({"read": False}, 401)

@@ -125,6 +125,19 @@ class TestSlowClients:
             served.app.release.set()
             assert read_answer(link).status == 200
 
+    def test_a_body_that_waits_for_the_application_is_not_late(self) -> None:
+        limits = ConnectionLimits(head_seconds=2 * SOON_SECONDS, body_seconds=SOON_SECONDS)
+        body = b"x" * BODY_LIMIT_BYTES  # More than all buffers on the way hold.
+        with serving(limits=limits) as served, served.connect() as link, served.connect() as clock:
+            head = POST.replace(b"/echo ", b"/echo-late ") + b"Content-Length: %d\r\n\r\n" % len(body)
+            sending = threading.Thread(target=link.sendall, args=(head + body,))
+            sending.start()
+            served.app.waiting.acquire()
+            assert ended(clock)
+            served.app.release.set()
+            assert read_answer(link).json == {"bytes": len(body)}
+            sending.join()
+
     @pytest.mark.parametrize("behind", [b"", GET])
     def test_who_does_not_read_the_answer_is_cut_off(self, behind: bytes) -> None:
         with serving(limits=ConnectionLimits(write_seconds=SOON_SECONDS)) as served, served.connect() as link:

@@ -172,7 +172,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._open.popleft()
         super().on_response_complete()
         # Answered without its body: what is still to come would be read for nothing, however much it is.
-        if not self._open and (self._deaf or self._in_body):
+        if self._in_body and not self._open:
             self._link.close()
         self._watch()
 
@@ -261,9 +261,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, problem: ProblemError) -> None:
         """Answer what is just arriving with an error, after what came before it, and end the connection."""
         if self._in_body and len(self._open) > 1:
-            # Its turn has not come: it is as if it had never been sent.
+            # Its turn does not come: the connection ends with the answer before it.
             self._open.pop()
-            self.pipeline.popleft()
             self._end_after_answers()
         elif self._open and not self._in_body:
             self._end_after_answers()
