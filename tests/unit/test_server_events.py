@@ -147,6 +147,24 @@ def test_a_position_is_never_beyond_what_has_been_found() -> None:
     assert position_in(job, f"{job.run}-answer") is None
 
 
+def test_what_a_reader_is_about_to_get_stays_though_newer_ones_push_it_out() -> None:
+    async def main() -> None:
+        job = new_job()
+        for number in range(1, MAX_IMPROVEMENTS + 1):
+            improve(job, number)
+        stream = events_of(job, 0)
+        events = [event for _ in range(3) for event in parse(await anext(stream))]
+        for number in range(MAX_IMPROVEMENTS + 1, MAX_IMPROVEMENTS + 5):
+            improve(job, number)
+        job.end(Ended("done", TAIL))
+        async for piece in stream:
+            events += parse(piece)
+        assert seen(events) == [*range(1, MAX_IMPROVEMENTS + 5), "answer"]
+        assert [event.id.partition("-")[2] for event in events[:-1]] == [str(n) for n in range(1, MAX_IMPROVEMENTS + 5)]
+
+    asyncio.run(main())
+
+
 def test_numbers_that_json_lacks_are_null_and_line_breaks_are_kept() -> None:
     job = new_job()
     job.improve(Improvement(float("inf"), float("nan"), None))
