@@ -264,7 +264,9 @@ class TestBodies:
 
     @pytest.mark.parametrize("chunked", [True, False])
     @pytest.mark.parametrize("path", [b"/echo", b"/unread", b"/nowhere"])
-    def test_who_sends_it_all_still_reads_the_answer(self, shared: Served, path: bytes, chunked: bool) -> None:
+    def test_who_sends_it_all_still_reads_the_answer(
+        self, shared: Served, path: bytes, chunked: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
         before = len(shared.app.seen)
         framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % HUGE_BYTES
         head = b"POST " + path + b" HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n"
@@ -280,6 +282,7 @@ class TestBodies:
             sending.join()
         assert len(shared.app.seen) == before
         _well(shared)
+        assert caplog.records == [], "a client's fault is none of the application"
 
     @pytest.mark.parametrize("chunked", [True, False])
     def test_the_longest_that_is_allowed(self, shared: Served, chunked: bool) -> None:

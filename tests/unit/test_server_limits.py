@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.server.address import AddressError, parse_address
+from engine_ops.server.closing import ClosingTransport
 from engine_ops.server.connections import Connections, Seat, Stage
 from engine_ops.server.rate_limit import RateLimiter, address_key
 
@@ -132,6 +137,104 @@ class TestConnections:
         seat = connections.admit(lambda: ended.append(name))
         assert seat is not None
         return seat
+
+
+class FakeTransport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unsent_bytes = 0
+        self.calls: list[str] = []
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return "close" in self.calls
+
+    def write_eof(self) -> None:
+        self.calls.append("write_eof")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume_reading")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+class FakeLoop:
+    """Keeps what is called later, until it is told that the time has come."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, action: Callable[[], None]) -> SimpleNamespace:
+        entry = (seconds, action)
+        self.due.append(entry)
+        return SimpleNamespace(cancel=lambda: self.due.remove(entry))
+
+    def run(self) -> float:
+        ((seconds, action),) = self.due
+        self.due.clear()
+        action()
+        return seconds
+
+
+class TestClosingTransport:
+    def _made(self, *, unread: bool) -> tuple[FakeTransport, FakeLoop, ClosingTransport]:
+        transport, loop = FakeTransport(), FakeLoop()
+        closing = ClosingTransport(
+            transport,
+            cast("asyncio.AbstractEventLoop", loop),
+            unread=lambda: unread,
+            linger_seconds=2,
+            write_seconds=30,
+        )
+        return transport, loop, closing
+
+    def test_who_takes_something_has_time_and_who_takes_nothing_has_not(self) -> None:
+        transport, loop, closing = self._made(unread=False)
+        transport.unsent_bytes = 100
+        closing.close()
+        assert transport.calls == ["close"]
+        transport.unsent_bytes = 50
+        assert loop.run() == 30
+        assert transport.calls == ["close"]
+        assert loop.run() == 30
+        assert transport.calls == ["close", "abort"]
+        assert loop.due == []
+
+    def test_who_is_still_sending_is_listened_to_for_a_while(self) -> None:
+        transport, loop, closing = self._made(unread=True)
+        closing.close()
+        assert closing.is_closing()
+        assert transport.calls == ["write_eof", "resume_reading"]
+        closing.close()
+        assert loop.run() == 2
+        assert transport.calls[2:] == ["close"]
+        assert loop.run() == 30
+        assert transport.calls[2:] == ["close", "abort"]
+
+    @pytest.mark.parametrize("unread", [True, False])
+    def test_nothing_is_left_when_the_connection_has_ended(self, unread: bool) -> None:
+        _, loop, closing = self._made(unread=unread)
+        closing.writing_paused()
+        closing.close()
+        closing.lost()
+        closing.close()
+        assert loop.due == []
+
+    def test_a_client_that_takes_all_again_has_no_limit(self) -> None:
+        _, loop, closing = self._made(unread=False)
+        closing.writing_paused()
+        assert [seconds for seconds, _ in loop.due] == [30]
+        closing.writing_resumed()
+        assert loop.due == []
 
 
 class TestAddress:
