@@ -308,14 +308,15 @@ def test_the_history(client: Caller, api: StandIn, tmp_path: Any) -> None:
 def test_a_submitted_request(client: Caller, api: StandIn) -> None:
     running = {"requestId": "a", "status": "running", "links": {"self": "/"}}
     done = {"status": "done", "progress": {"objective": 3, "lowerBound": 2, "gap": 0.5}, "response": RESULT}
-    api.answers = [Said.json(running, 202), Said.json(done), Said.json(RESULT)]
+    api.answers = [Said.json(running, 202), Said.json(done), Said.json({**done, "status": "cancelled"})]
     submitted = client("submit", REQUEST)
     assert (submitted.request_id, submitted.status, submitted.response) == ("a", "running", None)
     state = client("state", "a/b")
     assert state.progress == Improvement(objective=3, lower_bound=2, gap=0.5)
     assert state.response is not None
     assert state.response.result == RESULT["result"]
-    assert client("cancel", "a").request_id == "a"
+    cancelled = client("cancel", "a")
+    assert (cancelled.status, cancelled.response) == ("cancelled", state.response)
     assert api.asked[0].headers["Prefer"] == "respond-async"
     assert [(asked.method, asked.path) for asked in api.asked[1:]] == [
         ("GET", "/api/v1/optimize/a%2Fb"),

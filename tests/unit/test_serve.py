@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serve_support import Served, serving, start, until
 
+from engine_ops import AsyncEngineOpsClient, OptimizationResult
 from engine_ops.cli.main import main
-from engine_ops.client import BadRequestError, NotFoundError
+from engine_ops.client import BadRequestError, ConflictError, Improvement, NotFoundError
 from engine_ops.plugins.kept_settings import KeptPlugin, KeptSettings, SettingsError
 from engine_ops.server.host_check import names_this_machine
 
@@ -46,6 +48,15 @@ PACKING = {
         "nodeCapacity": {"cpu": 2, "memory": "8Gi"},
     },
     "searchSeconds": 0,
+}
+# Three items a node at most, and hardly ever three: nobody proves the best number of nodes.
+ODD = [{"id": f"i{n}", "cpu": f"{300 + n * 7919 % 401}m", "memory": f"{300 + n * 104729 % 401}Mi"} for n in range(150)]
+LONG = {
+    "id": "long",
+    "type": "resource",
+    "data": {"items": ODD, "nodeCapacity": {"cpu": 1, "memory": "1000Mi"}},
+    "searchSeconds": 300,
+    "timeoutSeconds": 600,
 }
 ASKING = {"id": "ask", "type": "ml-driven", "data": {"say": "hello"}}
 
@@ -118,6 +129,54 @@ def test_history_and_settings_outlive_the_process(packages: Path, tmp_path: Path
     assert json.loads((data / "plugins.json").read_text())["plugins"]["echo"]["enabled"] is True
 
 
+def test_the_client_and_the_api_understand_each_other(tmp_path: Path) -> None:
+    with serving("--memory") as served, served.client() as client:
+        for name, namespace, seconds in (("a", None, 0), ("b", "team", 0.001), ("c", "team", 0.001)):
+            asked = {**PACKING, "id": name, "type": "genetic", "searchSeconds": seconds}
+            assert client.optimize(asked, namespace=namespace).warnings == ["type genetic is treated as resource"]
+        stats = client.cache_stats()
+        assert (stats["hits"], stats["misses"]) == (1, 2)
+        # The second of the team came of the cache, and is no point of its own.
+        assert len(client.export()) == 2
+        assert len(client.export(namespace="team", type="resource", from_="2020-01-01T00:00:00Z", limit=5)) == 1
+        assert client.export(to=1) == client.export(type="scheduling") == []
+        assert client.workload_stats()["total_requests"] == 2
+        assert client.training_format(type="resource")
+        client.export_file(tmp_path / "points.jsonl", format="jsonl")
+        assert len((tmp_path / "points.jsonl").read_text().splitlines()) == 2
+
+        client.submit(LONG)
+        with pytest.raises(ConflictError, match="is running"):
+            client.submit(LONG)
+        seen: list[Any] = []
+        following = threading.Thread(target=lambda: seen.extend(client.events("long")))
+        following.start()
+        until(lambda: client.state("long").progress, lambda progress: progress is not None)
+        cancelled = client.cancel("long")
+        following.join(60)
+        assert cancelled.status == "cancelled"
+        assert cancelled.response is not None
+        assert cancelled.response.cut_off
+        assert [type(each) for each in seen] == [Improvement] * (len(seen) - 1) + [OptimizationResult]
+        assert seen[-1] == cancelled.response
+        with pytest.raises(NotFoundError):
+            client.state("another")
+        with pytest.raises(BadRequestError) as caught:
+            client.optimize({**PACKING, "data": {"items": [{"id": "web", "cpu": -1, "memory": 1}]}})
+        assert "data.items[0].cpu" in dict(caught.value.errors)
+
+        async def many() -> list[OptimizationResult]:
+            async with AsyncEngineOpsClient(served.url, timeout=60) as clients:
+                asked = [{**PACKING, "id": f"q{n}", "plugin": "none", "searchSeconds": n / 1000} for n in range(20)]
+                return await asyncio.gather(*map(clients.optimize, asked))
+
+        # With one worker two are in flight: most are told to come again, and do.
+        answers = asyncio.run(many())
+        assert [answer.request_id for answer in answers] == [f"q{n}" for n in range(20)]
+        assert all(answer.success for answer in answers)
+        assert client.metrics()["requests"]["refused"] > 0
+
+
 def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path) -> None:
     with serving("--memory", home=tmp_path) as served, served.client() as client:
         assert client.optimize(PACKING).success
@@ -139,18 +198,12 @@ def test_data_go_where_the_user_s_data_are(tmp_path: Path) -> None:
     assert (tmp_path / ".local" / "share" / "engine-ops" / "history").is_dir()
 
 
-def test_it_ends_at_once_when_the_terminal_says_so(tmp_path: Path) -> None:
+def test_it_ends_at_once_when_the_terminal_says_so() -> None:
     """Ctrl-C reaches the workers too; a request under way is ended, not waited for."""
-    long = {**PACKING, "searchSeconds": 300, "timeoutSeconds": 600}
-    long["data"] = {
-        "items": [{"id": f"i{n}", "cpu": 1 + n % 7 / 10, "memory": f"{1000 + 37 * n}Mi"} for n in range(120)],
-        "nodeCapacity": {"cpu": 7, "memory": "23Gi"},
-    }
     with serving("--memory") as served, served.client() as client:
-        client.submit(long)
-        followed: list[Any] = []
-        threading.Thread(target=lambda: followed.extend(client.events("pack")), daemon=True).start()
-        until(lambda: client.state("pack").progress, lambda progress: progress is not None)
+        client.submit(LONG)
+        until(lambda: client.state("long").progress, lambda progress: progress is not None)
+        assert client.state("long").status == "running"
         os.killpg(served.process.pid, signal.SIGINT)
         assert served.wait_until_ended() == 0, served.lines
 

@@ -111,8 +111,8 @@ class AsyncEngineOpsClient:
         """Return how a submitted request stands, with its answer when there is one."""
         return await self._do(calls.state(request_id, namespace or self._namespace))
 
-    async def cancel(self, request_id: str, *, namespace: str | None = None) -> OptimizationResult:
-        """End a submitted request and return the best answer so far."""
+    async def cancel(self, request_id: str, *, namespace: str | None = None) -> OptimizationState:
+        """End a submitted request: the best answer so far is its ``response``. One that has ended stays as it is."""
         return await self._do(calls.cancel(request_id, namespace or self._namespace))
 
     async def events(

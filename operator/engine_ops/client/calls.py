@@ -65,9 +65,9 @@ def state(request_id: str, namespace: str | None) -> Call[OptimizationState]:
     return Call("GET", _request_path(request_id), _model(OptimizationState), _in(namespace))
 
 
-def cancel(request_id: str, namespace: str | None) -> Call[OptimizationResult]:
+def cancel(request_id: str, namespace: str | None) -> Call[OptimizationState]:
     """End an asynchronous request, and take the best so far."""
-    return Call("DELETE", _request_path(request_id), _model(OptimizationResult), _in(namespace))
+    return Call("DELETE", _request_path(request_id), _model(OptimizationState), _in(namespace))
 
 
 def events(request_id: str, namespace: str | None, last_id: str) -> Call[None]:
