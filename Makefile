@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-up demo-down test test-unit lint format crds lock devcluster clean
+.PHONY: help demo demo-up demo-down test test-unit lint format crds openapi lock devcluster clean
 
 help:  ## Say what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,12 +48,16 @@ lint: $(READY)  ## Check style, types, layers and that generated files are up to
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/engine-ops crds --check crds --docs docs/api-reference.md
+	@$(BIN)/engine-ops openapi --check docs/openapi.json
 
 format: $(READY)  ## Format the code.
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 crds: $(READY)  ## Generate the custom resource definitions and their reference from the models.
 	@$(BIN)/engine-ops crds --output crds --docs docs/api-reference.md
+
+openapi: $(READY)  ## Generate the REST API's OpenAPI document from its routes.
+	@$(BIN)/engine-ops openapi --output docs/openapi.json
 
 lock: $(READY)  ## Resolve the dependencies anew, with hashes (needs uv).
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \

@@ -461,9 +461,12 @@ def test_the_rights_that_are_asked_for_are_those_of_the_manifests() -> None:
             for document in yaml.safe_load_all(text)
             for rule in document.get("rules") or ()
             for verb in rule["verbs"]
-            for group in rule["apiGroups"]
-            for resource in rule["resources"]
+            for group in rule.get("apiGroups", ())
+            for resource in rule.get("resources", ())
         }
+        if "name: system:auth-delegator" in text:  # Kubernetes' own ClusterRole, bound in the file
+            granted |= {("create", "authentication.k8s.io", "tokenreviews")}
+            granted |= {("create", "authorization.k8s.io", "subjectaccessreviews")}
         for right in need.rights:
             name = f"{right.resource}/{right.subresource}" if right.subresource else right.resource
             assert (right.verb, right.group, name) in granted

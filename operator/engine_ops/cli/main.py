@@ -26,6 +26,7 @@ _COMMANDS = {
     "explain": ("engine_ops.cli.explain", "Print why an answer is as it is."),
     "history": ("engine_ops.cli.history", "Show the history; import and export it."),
     "crds": ("engine_ops.cli.crds", "Print or write the custom resource definitions."),
+    "openapi": ("engine_ops.cli.openapi", "Print or write the OpenAPI document of the REST API."),
     "devcluster": ("engine_ops.cli.devcluster", "A local control plane, without Docker."),
     "completion": ("engine_ops.cli.completion", "Print a script that completes commands and names in a shell."),
 }

@@ -16,6 +16,7 @@ from engine_ops.controllers.direct_lineup import LineupBoard
 from engine_ops.controllers.direct_plugins import plugin_info, plugins_health
 from engine_ops.controllers.direct_reply import Once, improvement_of
 from engine_ops.controllers.history_report import numbers_of
+from engine_ops.controllers.measuring import UNMEASURED, Measured, count_answer, count_failure
 from engine_ops.controllers.plugins import NO_PLUGINS
 from engine_ops.controllers.solving import Answered, Solvers
 from engine_ops.controllers.turns import Turns
@@ -54,6 +55,8 @@ class DirectRequests:
     probes
         What else `health` tells, by part: called on the engine's loop, each returns JSON values. A part of the name
         ``history`` or ``plugins`` is told in place of this class's own.
+    measured
+        Who counts, as for resources.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class DirectRequests:
         manager: PluginManager | None = None,
         log: HistoryLog | None = None,
         probes: Mapping[str, Callable[[], object]] | None = None,
+        measured: Measured = UNMEASURED,
     ) -> None:
         self._workers = workers
         self._manager = manager
         self._log = log
         self._probes = dict(probes or {})
+        self._measured = measured
         plugins = NO_PLUGINS if manager is None else WitnessedPlugins(manager)
         self._asking = Asking(KeepingSolvers(pool), plugins, late=TURNS_PER_WORKER * workers)
         self._turns = Turns(TURNS_PER_WORKER * workers)
@@ -171,6 +176,7 @@ class DirectRequests:
 
         answering = asyncio.create_task(ask(), name=f"answer {once.target}")
         outcome = await _until_stopped(answering, stop) or _best_of(course)
+        self._count(question.type, outcome, loop.time() - started)
         duration_ms = round((loop.time() - started) * 1000)
         # Where there was no time left, a plugin's reply may have gone unjudged.
         in_time = duration_ms < question.timeout_seconds * 1000
@@ -178,6 +184,13 @@ class DirectRequests:
         if not reply.waiting:
             self._record(once, outcome, reply)
         return reply
+
+    def _count(self, request_type: str, outcome: Answered | Failed, seconds: float) -> None:
+        self._measured.solved(request_type, seconds)
+        if isinstance(outcome, Answered):
+            count_answer(self._measured, request_type, outcome)
+        else:
+            count_failure(self._measured, request_type, outcome.reason, waiting=outcome.waiting)
 
     def _record(self, once: Once, outcome: Answered | Failed, reply: Reply) -> None:
         """Put a reply into the history: in memory at once, in the store with the next flush."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from engine_ops.controllers.background import in_background
 from engine_ops.controllers.kopf_run import run_kopf
+from engine_ops.controllers.observed import Observed
 from engine_ops.controllers.operator_config import OperatorConfig
 from engine_ops.controllers.parts import Parts
 from engine_ops.controllers.patience import patiently
@@ -47,8 +48,10 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), NESTING_LIMIT))
     async with contextlib.AsyncExitStack() as stack:
-        ports = await stack.enter_async_context(Ports(config.probes, config.api))
+        observed = Observed.where(config.probes is not None)
+        ports = await stack.enter_async_context(Ports(config.probes, config.api, observed.metrics))
         connection = await Connection.open(config.kubeconfig)
+        observed.count_calls(connection)
         stack.push_async_callback(connection.close)
         namespace = config.lease_namespace or connection.namespace
         await patiently(lambda: preflight.check(connection, config.namespaces, namespace))
@@ -62,14 +65,18 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
         await lease.acquire()
         stack.push_async_callback(_give_back, lease)
         pool = await early_pool.ready()
-        parts = await Parts.build(config, connection, namespace, identity, pool, early_pool.workers, stack)
+        workers = early_pool.workers
+        parts = await Parts.build(
+            config, connection, namespace, identity, pool, workers, stack, measured=observed.measured
+        )
+        observed.read_from(lease, parts)
         ports.tell(parts.health())
         if config.api is not None:
             await parts.open_api(ports, config.kubeconfig, stack)
         watched = ", ".join(config.namespaces) or "all namespaces"
         announce(
             f"watching optimizationrequests in {watched} of {connection.server}; "
-            f"{early_pool.workers} workers; Lease {namespace}/{LEASE_NAME} as {identity}; "
+            f"{workers} workers; Lease {namespace}/{LEASE_NAME} as {identity}; "
             f"health at {ports.probes_address or 'no address'}; REST API at {ports.api_address or 'no address'}"
         )
         _spare_the_collector()

@@ -19,6 +19,7 @@ from engine_ops.controllers.plugins_config import PluginsConfig
 from engine_ops.controllers.view import PluginView
 from engine_ops.history.feed import HistoryFeed
 from engine_ops.history.keys import point_key
+from engine_ops.kube import preflight
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.events import EventRecorder
@@ -105,11 +106,21 @@ class OperatorPlugins:
     async def look(self) -> None:
         """Take note of the plugins that there are: requests are watched after that, and none takes them for missing.
 
+        Where their statuses may not be written, another operator does it, or nobody: they are asked all the same.
+
         Raises
         ------
-        ApiError
-            If they may not be listed.
+        ApiError, UnavailableError
+            If they may not be listed, or the API server does not say what else may be done.
         """
+        if self.follow:
+            self.reconciler.tells = await preflight.may_tell_of_plugins(self._connection)
+            if not self.reconciler.tells:
+                logger.warning(
+                    "OptimizerPlugins are asked, and their statuses are not written here: the operator lacks the "
+                    "right to %s in the cluster, which one operator of a cluster should have",
+                    ", ".join(map(str, preflight.NEEDED_TO_TELL_OF_PLUGINS)),
+                )
         deadline = time.monotonic() + LOOK_SECONDS
         while self.follow:
             try:

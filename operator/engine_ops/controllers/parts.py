@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from engine_ops.controllers.cluster_data import ClusterData
+from engine_ops.controllers.measuring import UNMEASURED, Measured
 from engine_ops.controllers.operator_config import OperatorConfig
 from engine_ops.controllers.patience import patiently
 from engine_ops.controllers.plugins import NO_PLUGINS
@@ -51,6 +52,8 @@ class Parts:
         None where there are none.
     reconciler
         Of OptimizationRequests.
+    measured
+        Who counts what becomes of requests.
     """
 
     connection: Connection
@@ -61,6 +64,7 @@ class Parts:
     history: OperatorHistory | None
     plugins: OperatorPlugins | None
     reconciler: RequestReconciler
+    measured: Measured
 
     @classmethod
     async def build(
@@ -72,6 +76,7 @@ class Parts:
         pool: WorkerPool,
         workers: int,
         stack: contextlib.AsyncExitStack,
+        measured: Measured = UNMEASURED,
     ) -> Self:
         """Make the parts, load the history, and look for plugins.
 
@@ -89,6 +94,8 @@ class Parts:
             The solvers, and how many processes they are.
         stack
             Closes the parts at the end.
+        measured
+            Who counts what becomes of requests.
 
         Raises
         ------
@@ -122,6 +129,7 @@ class Parts:
             pool=pool,
             workers=workers,
             plugins=NO_PLUGINS if plugins is None else plugins.manager,
+            measured=measured,
         )
         stack.push_async_callback(events.drain, 2.0)
         stack.push_async_callback(reconciler.close)
@@ -134,6 +142,7 @@ class Parts:
             history=history,
             plugins=plugins,
             reconciler=reconciler,
+            measured=measured,
         )
 
     def health(self) -> dict[str, Callable[[], object]]:
@@ -176,6 +185,7 @@ class Parts:
             manager=None if self.plugins is None else self.plugins.manager,
             log=None if self.history is None else self.history.log,
             probes=self.health(),
+            measured=self.measured,
         )
         stack.push_async_callback(engine.close)
         await ports.open_api(engine, kubeconfig)

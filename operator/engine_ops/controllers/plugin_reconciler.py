@@ -133,6 +133,11 @@ class PluginReconciler:
         The API server.
     coalesce_seconds, numbers_seconds
         See `COALESCE_SECONDS` and `NUMBERS_SECONDS`.
+
+    Attributes
+    ----------
+    tells
+        Whether statuses, and Events about them, are this operator's to write. To be set before the first `observe`.
     """
 
     def __init__(
@@ -151,6 +156,7 @@ class PluginReconciler:
         self._events = events
         self._coalesce_seconds = coalesce_seconds
         self._numbers_seconds = numbers_seconds
+        self.tells = True
         self._entries: dict[str, _Entry] = {}
         # kopf calls us in a context that holds the whole object: a task of ours must not keep it alive.
         self._context = contextvars.copy_context()
@@ -186,7 +192,7 @@ class PluginReconciler:
         if not same:
             self._want(entry, view)
             self._bring(name, entry)
-        if entry.telling is None:
+        if self.tells and entry.telling is None:
             entry.telling = asyncio.create_task(self._tell(name, entry), name=f"tell {name}", context=self._context)
         entry.changed.set()
 

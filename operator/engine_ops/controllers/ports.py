@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -17,6 +17,7 @@ from engine_ops.kube.errors import ConnectError
 if TYPE_CHECKING:
     from engine_ops.server.address import Address
     from engine_ops.server.backend import Engine
+    from engine_ops.server.metrics import Metrics
     from engine_ops.server.thread import ServerThread
     from engine_ops.server.tls import ReloadedCertificate
 
@@ -43,7 +44,7 @@ class Ports:
     api
         How the REST API is served; None for not at all.
     metrics
-        Returns what Prometheus reads.
+        Counts calls, and is what Prometheus reads; None for no ``/metrics``.
 
     Raises
     ------
@@ -51,9 +52,7 @@ class Ports:
         If an address or a certificate cannot be used; names the option.
     """
 
-    def __init__(
-        self, probes: str | None, api: ApiConfig | None, metrics: Callable[[], Awaitable[bytes]] | None = None
-    ) -> None:
+    def __init__(self, probes: str | None, api: ApiConfig | None, metrics: Metrics | None = None) -> None:
         self._probes_at: Address | None = None
         self._api_at: Address | None = None
         self._certificate: ReloadedCertificate | None = None
@@ -85,7 +84,12 @@ class Ports:
             from engine_ops.server.listening import Listener
             from engine_ops.server.probes import probe_app
 
-            app = probe_app(self._health, lambda: self._unready, self._metrics)
+            scraped: dict[str, Any] = {}
+            if self._metrics is not None:
+                from engine_ops.server.metrics import CONTENT_TYPE
+
+                scraped = {"metrics": self._metrics.scrape, "metrics_type": CONTENT_TYPE}
+            app = probe_app(self._health, lambda: self._unready, **scraped)
             self._probes = await self._serve("probes", Listener(address=self._probes_at, app=app))
         return self
 
@@ -146,12 +150,14 @@ class Ports:
         from engine_ops.server.plugin_switch import KubePluginSwitch
         from engine_ops.server.services import ApiLimits, Services
 
-        config, bridged = self._config, BridgedEngine(engine, self._loop)
+        config, bridged, metrics = self._config, BridgedEngine(engine, self._loop), self._metrics
         rate = config.requests_per_second
 
         async def services(stack: contextlib.AsyncExitStack) -> Services:
             connection = await Connection.open(kubeconfig)
             stack.push_async_callback(connection.close)
+            if metrics is not None:
+                connection.on_call = metrics.kube_call
             return Services(
                 engine=bridged,
                 access=KubeAccess(connection, audiences=config.audiences),
@@ -159,7 +165,9 @@ class Ports:
                 limits=ApiLimits(requests_per_second=rate, burst=max(1, round(2 * rate))),
             )
 
-        listener = api_listener(self._api_at, services, version=__version__, certificate=self._certificate)
+        listener = api_listener(
+            self._api_at, services, version=__version__, certificate=self._certificate, metrics=metrics
+        )
         self._api = await self._serve("api", listener)
 
     async def close_api(self) -> None:

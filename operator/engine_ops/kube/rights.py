@@ -15,6 +15,7 @@ from engine_ops.kube.preflight import (
     NEEDED_FOR_OBSERVING,
     NEEDED_FOR_OUTCOMES,
     NEEDED_FOR_PLUGINS,
+    NEEDED_FOR_THE_API,
     NEEDED_FOR_THE_HISTORY,
     NEEDED_FOR_THE_LEASE,
     NEEDED_FOR_THE_MODELS,
@@ -108,6 +109,9 @@ def needs_of(namespace: str, watched: Sequence[str]) -> dict[str, Need]:
             NEEDED_FOR_CLUSTER_DATA,
             "requests with spec.dataFrom.cluster wait with reason Forbidden",
             "rbac_cluster_data.yaml",
+        ),
+        "api": Need(
+            "the REST API", NEEDED_FOR_THE_API, "the operator ends at its start", "rbac_api.yaml", required=True
         ),
         "observing": Need(
             "observing namespaces", NEEDED_FOR_OBSERVING, "--observe records nothing", "rbac_observe.yaml"

@@ -9,8 +9,10 @@ from starlette.types import ASGIApp
 
 from engine_ops.server.address import Address
 from engine_ops.server.app import create_app
+from engine_ops.server.http_metrics import measured
 from engine_ops.server.late_app import LateApp
 from engine_ops.server.listening import Listener
+from engine_ops.server.metrics import Metrics
 from engine_ops.server.optimizer import Optimizer
 from engine_ops.server.services import Services
 from engine_ops.server.tls import ReloadedCertificate
@@ -23,6 +25,7 @@ def api_listener(
     version: str,
     certificate: ReloadedCertificate | None = None,
     around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    metrics: Metrics | None = None,
 ) -> Listener:
     """Return a listener that serves the API, and drains it.
 
@@ -38,13 +41,15 @@ def api_listener(
         For https.
     around
         Puts something before the whole application.
+    metrics
+        Counts the calls.
     """
     optimizers: list[Optimizer] = []
 
     async def make(stack: contextlib.AsyncExitStack) -> ASGIApp:
         app = create_app(await make_services(stack), version=version)
         optimizers.append(app.state.optimizer)
-        return around(app)
+        return around(app if metrics is None else measured(app, metrics))
 
     async def drain(seconds: float) -> None:
         for optimizer in optimizers:

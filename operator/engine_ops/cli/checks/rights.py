@@ -32,6 +32,7 @@ async def check_operators_rights(connection: Connection, glance: Glance) -> list
         "plugins": deployment.has("--no-plugins"),
         "outcomes": deployment.has("--no-history"),
         "observing": not deployment.has("--observe"),
+        "api": not deployment.has("--api"),
     }
     wanted = [need for name, need in needs.items() if not unused.get(name)]
     # Nodes are the administrator's to show: whoever leaves that role out wants it so.
