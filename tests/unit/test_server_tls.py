@@ -122,6 +122,25 @@ def test_a_broken_new_pair_keeps_the_old_and_is_said_once(
         assert len(caplog.records) == 2
 
 
+def test_files_that_turn_while_they_are_read_are_read_again(
+    secret: MountedSecret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = secret.loaded()
+    load = certificate._load
+
+    def load_and_turn() -> ssl.SSLContext:
+        context = load()
+        secret.turn()
+        return context
+
+    secret.turn()
+    with monkeypatch.context() as patched:
+        patched.setattr(certificate, "_load", load_and_turn)
+        assert not certificate.check()
+    assert certificate.check()
+    assert not certificate.check()
+
+
 def test_files_that_vanish_keep_the_old_and_are_said_once(
     secret: MountedSecret, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,7 +171,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(secret: M
             serialization.BestAvailableEncryption(b"secret"),
         )
     )
-    with pytest.raises(TlsError, match="passphrase"):
+    with pytest.raises(TlsError, match="the key has a passphrase"):
         secret.loaded()
 
 
