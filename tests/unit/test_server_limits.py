@@ -81,6 +81,12 @@ class TestRateLimiter:
         assert limiter.take("d") is not None
         assert limiter.take("a") is None, "seen the longest ago: a refusal is no reason to be remembered"
 
+    def test_who_is_let_in_again_is_remembered_longer(self) -> None:
+        limiter = RateLimiter(1, 2, max_keys=3, clock=Clock())
+        assert [limiter.take(key) for key in "abcad"] == [None] * 5
+        assert limiter.take("a") is not None
+        assert [limiter.take("b") for _ in range(2)] == [None] * 2
+
     @pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (1, 0.5)])
     def test_a_limit_that_is_none_is_refused(self, rate: float, burst: float) -> None:
         with pytest.raises(ValueError, match="no rate limit"):
