@@ -500,3 +500,26 @@ def test_two_operators_do_not_answer_each_other() -> None:
         assert [reason for reason, _ in edges.told] == ["Running", "CrashLooping"]
 
     run(test)
+
+
+def test_where_another_operator_writes_the_status_the_plugin_runs_and_nothing_is_told() -> None:
+    async def test(edges: Edges, reconciler: PluginReconciler) -> None:
+        reconciler.tells = False
+        reconciler.observe(view())
+        await settle(lambda: not reconciler.under_way)
+        # As the watch shows it when the other one has told of it, and when it changes.
+        reconciler.observe(view(status={"observedGeneration": 1}))
+        edges.stands(Reason.CRASH_LOOPING)
+        reconciler.observe(view(2, enabled=False))
+        await settle(lambda: not reconciler.under_way)
+        reconciler.gone(view(2))
+        await settle(lambda: not reconciler.under_way)
+        assert [call for call in edges.calls if call != "disable"][-2:] == ["remove", "forget"]
+        assert "apply 0" in edges.calls
+        assert "disable" in edges.calls
+        running = [task.get_name() for task in asyncio.all_tasks()]
+        assert not [name for name in running if name.startswith("tell")]
+        assert not edges.statuses
+        assert not edges.events
+
+    run(test)

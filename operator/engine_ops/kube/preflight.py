@@ -56,11 +56,11 @@ NEEDED_FOR_THE_HISTORY = tuple(
 """In the operator's own namespace. Not checked at the start: without them the history stays in memory."""
 NEEDED_FOR_THE_MODELS = tuple(Right(verb, "", "configmaps") for verb in ("get", "list", "create", "update", "delete"))
 """In the operator's own namespace. Not checked at the start: without them models are trained again after a restart."""
-NEEDED_FOR_PLUGINS = (
-    *(Right(verb, GROUP, optimizerplugin.PLURAL) for verb in ("get", "list", "watch")),
-    Right("patch", GROUP, optimizerplugin.PLURAL, "status"),
-)
+NEEDED_TO_ASK_PLUGINS = tuple(Right(verb, GROUP, optimizerplugin.PLURAL) for verb in ("get", "list", "watch"))
 """They are cluster-scoped. Without them no plugin is asked; see `why_no_plugins`."""
+NEEDED_TO_TELL_OF_PLUGINS = (Right("patch", GROUP, optimizerplugin.PLURAL, "status"),)
+"""Without it plugins are asked, and their statuses are another operator's to write; see `may_tell_of_plugins`."""
+NEEDED_FOR_PLUGINS = (*NEEDED_TO_ASK_PLUGINS, *NEEDED_TO_TELL_OF_PLUGINS)
 NEEDED_FOR_OUTCOMES = (
     *(Right(verb, "batch", "jobs") for verb in ("list", "watch")),
     Right("list", "", "pods"),
@@ -130,11 +130,22 @@ async def why_no_plugins(connection: Connection) -> str | None:
             f"the API server does not know {optimizerplugin.PLURAL}.{GROUP}/{VERSION}. "
             "Apply it: kubectl apply --server-side -k crds"
         )
-    allowed = await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_FOR_PLUGINS))
-    missing = [str(right) for right, granted in zip(NEEDED_FOR_PLUGINS, allowed, strict=True) if not granted]
+    allowed = await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_TO_ASK_PLUGINS))
+    missing = [str(right) for right, granted in zip(NEEDED_TO_ASK_PLUGINS, allowed, strict=True) if not granted]
     if missing:
         return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_plugins.yaml"
     return None
+
+
+async def may_tell_of_plugins(connection: Connection) -> bool:
+    """Return whether the operator may write the statuses of OptimizerPlugins.
+
+    Raises
+    ------
+    ApiError, UnavailableError
+        If the API server does not answer the question.
+    """
+    return all(await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_TO_TELL_OF_PLUGINS)))
 
 
 async def why_no_api(connection: Connection) -> str | None:
