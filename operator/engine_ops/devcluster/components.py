@@ -117,6 +117,8 @@ def apiserver_arguments(
         f"--tls-private-key-file={credentials.apiserver.key}",
         f"--client-ca-file={credentials.ca.certificate}",
         "--authorization-mode=Node,RBAC",
+        # As kubeadm has it; and the only tokens for users that are no ServiceAccounts without a server of their own.
+        "--enable-bootstrap-token-auth",
         f"--service-account-issuer={ISSUER}",
         f"--service-account-key-file={credentials.token_public_key}",
         f"--service-account-signing-key-file={credentials.token_key}",
