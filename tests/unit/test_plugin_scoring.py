@@ -20,7 +20,7 @@ from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt
 from engine_ops.controllers.history_keeper import HistoryKeeper
-from engine_ops.controllers.operator_plugins import listen
+from engine_ops.controllers.plugin_running import listen
 from engine_ops.controllers.posed import Heard, Posed, ask_aside, hear
 from engine_ops.controllers.solving import task_for
 from engine_ops.controllers.turns import Turns

@@ -7,19 +7,17 @@ import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import pydantic
 
 from engine_ops.api.faults import faults_of
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec
+from engine_ops.controllers.plugin_running import HistoryPoints, HostOnDemand, close_plugins, listen
 from engine_ops.history.feed import HistoryFeed
-from engine_ops.history.keys import point_key
 from engine_ops.history.log import HistoryLog
-from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.plugins.discovery import GROUP
-from engine_ops.plugins.host.client import HostClient, PluginProcess
+from engine_ops.plugins.host.client import HostClient
 from engine_ops.plugins.instance import Instance
 from engine_ops.plugins.kept_settings import KeptPlugin, KeptSettings, SettingsError
 from engine_ops.plugins.manager import PluginManager
@@ -29,9 +27,6 @@ from engine_ops.plugins.registry import PluginRegistry
 from engine_ops.server.backend import AccessUnavailable, Caller, PluginChange, PluginChangeRefused, PluginNotFound
 
 logger = logging.getLogger(__name__)
-
-END_SECONDS: Final = 2.0
-"""At the end a plugin that is asked just then has so long."""
 
 
 class LocalPlugins:
@@ -56,19 +51,15 @@ class LocalPlugins:
         self._settings = settings
         self._offered = installed() if offered is None else dict(offered)
         self._feed = HistoryFeed(log.collector)
-        self._host = _Host(HostClient.subprocess())
+        self._host = HostOnDemand(HostClient.subprocess())
         self._changing = asyncio.Lock()
         self.manager = PluginManager(
             PluginRegistry(),
             make_instance=self._make_instance,
-            history=_Points(log),
+            history=HistoryPoints(log),
             store=None if models is None else DirectoryModelStore(models),
         )
-
-        def recorded(point: WorkloadDataPoint) -> None:
-            self.manager.outcome(point_key(point), point)
-
-        log.on_recorded = recorded
+        listen(log, self.manager)
 
     async def begin(self) -> None:
         """Run the plugins as the settings say, with the baseline of the history so far."""
@@ -114,10 +105,7 @@ class LocalPlugins:
 
     async def close(self) -> None:
         """End the plugins and their host; a plugin that is asked just then has a moment."""
-        closing = asyncio.create_task(self.manager.close(), name="close the plugins")
-        await asyncio.wait({closing}, timeout=END_SECONDS)
-        await self._host.close()
-        await closing
+        await close_plugins(self.manager, self._host)
 
     def _make_instance(
         self, name: str, spec: OptimizerPluginSpec, state: bytes, on_change: Callable[[], None]
@@ -173,31 +161,3 @@ def spec_of(entry_point: str, kept: KeptPlugin) -> OptimizerPluginSpec:
     given = {"enabled": kept.enabled, "priority": kept.priority, "config": kept.config}
     changed = {name: value for name, value in given.items() if value is not None}
     return OptimizerPluginSpec.model_validate({"source": {"entryPoint": entry_point}, **changed})
-
-
-class _Points:
-    """The history, as far as training asks for it."""
-
-    def __init__(self, log: HistoryLog) -> None:
-        self._log = log
-
-    def points(self) -> int:
-        return len(self._log.collector)
-
-
-class _Host:
-    """A plugin host that is started with the first plugin: it loads scikit-learn, which many never need."""
-
-    def __init__(self, client: HostClient) -> None:
-        self._client = client
-
-    @property
-    def available(self) -> bool:
-        return self._client.available
-
-    async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
-        await self._client.start()  # once; it does nothing after
-        return await self._client.spawn(label, memory_limit_bytes=memory_limit_bytes)
-
-    async def close(self) -> None:
-        await self._client.close()

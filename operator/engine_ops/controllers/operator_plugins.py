@@ -15,10 +15,10 @@ from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
 from engine_ops.api.reasons import Reason
 from engine_ops.controllers.direct_plugins import plugins_health
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
+from engine_ops.controllers.plugin_running import HistoryPoints, HostOnDemand, close_plugins, listen
 from engine_ops.controllers.plugins_config import PluginsConfig
 from engine_ops.controllers.view import PluginView
 from engine_ops.history.feed import HistoryFeed
-from engine_ops.history.keys import point_key
 from engine_ops.kube import preflight
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
@@ -26,7 +26,7 @@ from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.model_store import ConfigMapModelStore
 from engine_ops.kube.paths import PLUGIN, collection_path
 from engine_ops.kube.status_writer import StatusWriter
-from engine_ops.plugins.host.client import HostClient, PluginProcess
+from engine_ops.plugins.host.client import HostClient
 from engine_ops.plugins.instance import Instance
 from engine_ops.plugins.manager import PluginManager
 from engine_ops.plugins.model_store import DirectoryModelStore, ModelStoreError
@@ -36,15 +36,11 @@ from engine_ops.plugins.service_instance import ServiceInstance, cluster_url
 
 if TYPE_CHECKING:
     from engine_ops.history.log import HistoryLog
-    from engine_ops.ml.data_point import WorkloadDataPoint
 
 logger = logging.getLogger(__name__)
 
 AWAITED: Final = frozenset({Reason.NO_PLUGIN, Reason.NOT_ENOUGH_DATA})
 """What requests wait for that a plugin may end."""
-
-END_SECONDS: Final = 2.0
-"""At the end of the operator a plugin that is asked just then has so long."""
 
 LOOK_SECONDS: Final = 10.0
 """For so long an API server that is starting is asked for the plugins."""
@@ -84,7 +80,7 @@ class OperatorPlugins:
         self._config = config
         self._log = log
         self._feed = None if log is None else HistoryFeed(log.collector)
-        self._host = _HostOnDemand(
+        self._host = HostOnDemand(
             HostClient.subprocess() if config.host is None else HostClient.at(Path(config.host)),
         )
         directory = None if config.state_directory is None else DirectoryModelStore(config.state_directory)
@@ -92,7 +88,7 @@ class OperatorPlugins:
         self.manager = PluginManager(
             plugin_registry,
             make_instance=self._make_instance,
-            history=None if log is None else _Points(log),
+            history=None if log is None else HistoryPoints(log),
             store=self._store,
         )
         self.manager.subscribe(self._may_need_host)
@@ -159,15 +155,9 @@ class OperatorPlugins:
         await self.close()
 
     async def close(self) -> None:
-        """End the plugins and their host.
-
-        Nobody waits for an answer any more: a plugin that is at one has a moment to end, and is killed then.
-        """
+        """End the plugins and their host."""
         await self.reconciler.close()
-        closing = asyncio.create_task(self.manager.close(), name="close the plugins")
-        await asyncio.wait({closing}, timeout=END_SECONDS)
-        await self._host.close()
-        await closing
+        await close_plugins(self.manager, self._host)
 
     def probe(self) -> dict[str, object]:
         """Return what health says of the plugins, as JSON values, by name."""
@@ -222,47 +212,3 @@ class OperatorPlugins:
 
     def _address_of(self, service: PluginService) -> str:
         return self._config.services.get(f"{service.namespace}/{service.name}") or cluster_url(service)
-
-
-def listen(log: HistoryLog, manager: PluginManager) -> None:
-    """Have plugins told of each outcome when the history knows it."""
-
-    def recorded(point: WorkloadDataPoint) -> None:
-        manager.outcome(point_key(point), point)
-
-    log.on_recorded = recorded
-
-
-class _Points:
-    """The history, as far as training asks for it."""
-
-    def __init__(self, log: HistoryLog) -> None:
-        self._log = log
-
-    def points(self) -> int:
-        return len(self._log.collector)
-
-
-class _HostOnDemand:
-    """A plugin host that is started when there is a plugin: it loads scikit-learn, which many operators never need."""
-
-    def __init__(self, client: HostClient) -> None:
-        self._client = client
-        self._starting: asyncio.Task[None] | None = None
-
-    @property
-    def available(self) -> bool:
-        return self._client.available
-
-    def begin(self) -> None:
-        if self._starting is None:
-            self._starting = asyncio.create_task(self._client.start(), name="start the plugin host")
-
-    async def spawn(self, label: str, *, memory_limit_bytes: int) -> PluginProcess:
-        await self._client.start()  # once; it does nothing after
-        return await self._client.spawn(label, memory_limit_bytes=memory_limit_bytes)
-
-    async def close(self) -> None:
-        if self._starting is not None:
-            await self._starting
-        await self._client.close()
