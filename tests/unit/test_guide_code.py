@@ -1,7 +1,7 @@
 """Code that users wrote for the guide of the system before this one runs as it is.
 
 The documents are no part of the repository: they lie beside it. Without them these tests are skipped. Blocks that call
-the HTTP client are left out: there is none yet.
+the HTTP client are left out: test_guide_client.py runs them, against a server.
 """
 
 from __future__ import annotations
