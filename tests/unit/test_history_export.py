@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odd_points import exact, plain_points, points
 
+from engine_ops.history import block as blocks
+from engine_ops.history.block import Block
+from engine_ops.history.codec import SegmentHeader, decode_segment, encode_segment
 from engine_ops.history.collector import WorkloadCollector
-from engine_ops.history.export import PIECE_POINTS
+from engine_ops.history.export import PIECE_POINTS, block_lines
 from engine_ops.history.training import MAX_COLUMNS
 from engine_ops.ml.data_point import WorkloadDataPoint
 
@@ -30,9 +39,52 @@ def test_json_in_pieces_is_what_the_points_say(count: int) -> None:
     lines, array = list(collector.export_jsonl()), list(collector.export_json())
     assert [json.loads(line) for line in b"".join(lines).splitlines()] == expected
     assert json.loads(b"".join(array)) == expected
-    assert len(lines) == math.ceil(count / PIECE_POINTS)
-    assert len(array) == max(len(lines), 0) + 1
+    assert all(0 < piece.count(b"\n") <= PIECE_POINTS for piece in lines)
+    assert len(lines) <= math.ceil(count / 150), "blocks have 150 points"
+    assert len(array) == len(lines) + 1
     assert [json.loads(line) for line in b"".join(collector.export_jsonl(newest=1)).splitlines()] == expected[-1:]
+
+
+def encoded(points: Iterable[WorkloadDataPoint]) -> bytes:
+    return b"".join(msgspec.json.encode(point.to_dict()) + b"\n" for point in points)
+
+
+few_kinds = st.lists(plain_points, min_size=1, max_size=3).flatmap(
+    lambda kinds: st.lists(st.sampled_from(kinds), max_size=20)
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(made=few_kinds | st.lists(plain_points, max_size=12) | st.lists(points, max_size=6), data=st.data())
+def test_columns_are_written_as_the_points_that_they_hold(made: list[WorkloadDataPoint], data: st.DataObject) -> None:
+    block = Block()
+    for point in made:
+        block.append(point)
+    _, columns = decode_segment(encode_segment(block, SegmentHeader(1, 0, 0, 0, 0, 0, "w")))
+    rows = data.draw(st.lists(st.sampled_from(range(len(made))), unique=True).map(sorted)) if made else []
+    for one in (block, columns):
+        text = b"".join(block_lines(one))
+        assert text == encoded(one.points()), "byte for byte what the points of the block say"
+        assert read(text) == read(encoded(made)), "value for value what was recorded"
+        assert b"".join(block_lines(one, rows)) == encoded(one.points(rows))
+
+
+def read(lines: bytes) -> list[Any]:
+    return [exact(json.loads(line)) for line in lines.splitlines()]
+
+
+def test_points_of_several_chunks_are_written_and_those_that_are_no_columns_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocks, "CHUNK_POINTS", 4)
+    block = Block()
+    for number in range(10):
+        block.append(WorkloadDataPoint(number, "t", {}, 0.5, True, {"n": number, "at": {"x": None}}))
+    assert [run.kept.chunk != b"" for run in block.runs()] == [True, True, False]
+    for _ in range(2):
+        assert b"".join(block_lines(block)) == encoded(block.points())
+        assert b"".join(block_lines(block, [3, 4, 9])) == encoded(block.points([3, 4, 9]))
+        block.seal()
 
 
 def test_numbers_that_json_cannot_spell_become_null() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine_ops.history.collector import WorkloadCollector
-from engine_ops.history.export import json_lines
 from engine_ops.history.formats.parquet import MissingParquetError, parquet_pieces
 from engine_ops.history.selection import Selection
 from engine_ops.history.training import training_format
@@ -32,7 +31,7 @@ class SelectedPoints:
 
     def json_lines(self) -> Iterator[bytes]:
         """See `engine_ops.server.backend.Selection`; some hundred points are in memory at a time."""
-        return json_lines(self.points.documents())
+        return self.points.json_lines()
 
     def statistics(self) -> Mapping[str, Any]:
         """See `engine_ops.server.backend.Selection`."""

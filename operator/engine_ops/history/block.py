@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine_ops.history.block_columns import Columns
 from engine_ops.history.chunk import Content, Frame, decode_chunk, decode_keys, encode_chunk, unpack
 from engine_ops.history.columns import (
     Reader,
@@ -35,32 +36,12 @@ CHUNK_POINTS: Final = 2_000
 MAX_BLOCK_POINTS: Final = 65_535
 """Codes of types and namespaces have 16 bits."""
 
+Rows = Sequence[int] | npt.NDArray[np.intp]
+"""Numbers of points of a block."""
+
 _NO_KEY = bytes(KEY_BYTES)
 _FAST: Final = 1
 """The level of zlib for points that may never be written: a fifth of the time of columns, three times their bytes."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Columns:
-    """What can be asked of a block without decompressing it; arrays of one length, not to be written to.
-
-    Parameters
-    ----------
-    timestamps, durations
-        Milliseconds.
-    successes
-        0 or 1.
-    types, namespaces
-        Codes: positions in ``type_names`` and ``namespace_names``; the empty name stands for no namespace.
-    """
-
-    timestamps: npt.NDArray[np.int64]
-    durations: npt.NDArray[np.float64]
-    successes: npt.NDArray[np.uint8]
-    types: npt.NDArray[np.uint16]
-    namespaces: npt.NDArray[np.uint16]
-    type_names: tuple[str, ...]
-    namespace_names: tuple[str, ...]
 
 
 class Kept(NamedTuple):
@@ -82,6 +63,29 @@ class Kept(NamedTuple):
     chunk: bytes = b""
     squeezed: bytes = b""
     packed: Sequence[bytes] = ()
+
+
+class Run(NamedTuple):
+    """Points of a block that are kept together.
+
+    Parameters
+    ----------
+    block, first
+        Where they are: the row of the first of all of them.
+    kept
+        How.
+    rows
+        Those that are wanted, in ascending order; rows of the block.
+    """
+
+    block: Block
+    first: int
+    kept: Kept
+    rows: Sequence[int]
+
+    def frame(self) -> Frame:
+        """Return what `engine_ops.history.chunk` needs to know of the points."""
+        return self.block.frame(self.first, self.first + self.kept.number)
 
 
 class Block:
@@ -176,9 +180,10 @@ class Block:
     def _encoded(self, newest: list[bytes]) -> bytes:
         first = len(self) - len(newest)
         keyed = [key is not None for key in self._keys_from(first)]
-        return encode_chunk(newest, keyed, self._frame(first, len(self)))
+        return encode_chunk(newest, keyed, self.frame(first, len(self)))
 
-    def _frame(self, first: int, last: int) -> Frame:
+    def frame(self, first: int, last: int) -> Frame:
+        """Return what is known of the points of a chunk beside it."""
         names = tuple(self.namespace_codes)
         return Frame(
             np.array(self.timestamps[first:last], dtype=np.int64),
@@ -234,14 +239,14 @@ class Block:
             )
         return self._columns
 
-    def points(self, rows: Sequence[int] | npt.NDArray[np.intp] | None = None) -> Iterator[WorkloadDataPoint]:
+    def points(self, rows: Rows | None = None) -> Iterator[WorkloadDataPoint]:
         """Yield the points, or those of some rows in ascending order; a chunk is in memory at a time."""
         types = tuple(self.type_codes)
         for row, content, is_checked in self._contents(rows):
             facts = self.timestamps[row], types[self.types[row]], self.durations[row], bool(self.successes[row])
             yield _checked_point(*facts, content) if is_checked else point_of(*facts, content)
 
-    def documents(self, rows: Sequence[int] | npt.NDArray[np.intp] | None = None) -> Iterator[dict[str, Any]]:
+    def documents(self, rows: Rows | None = None) -> Iterator[dict[str, Any]]:
         """Yield what `WorkloadDataPoint.to_dict` returns of the same points; in half of their time."""
         types = tuple(self.type_codes)
         for row, (usage, metadata, further), _ in self._contents(rows):
@@ -255,26 +260,30 @@ class Block:
                 **further,
             }
 
-    def _contents(self, rows: Sequence[int] | npt.NDArray[np.intp] | None) -> Iterator[tuple[int, Content, bool]]:
+    def _contents(self, rows: Rows | None) -> Iterator[tuple[int, Content, bool]]:
         """Yield some rows with what is kept of each, and whether that was checked when it was recorded here."""
+        for run in self.runs(rows):
+            if run.kept.chunk:
+                contents = decode_chunk(run.kept.chunk, run.frame())
+                for row in run.rows:
+                    yield row, contents[row - run.first], False
+            else:
+                packed = unsqueezed(run.kept.squeezed) if run.kept.squeezed else run.kept.packed
+                for row in run.rows:
+                    yield row, unpack(packed[row - run.first]), True
+
+    def runs(self, rows: Rows | None = None) -> Iterator[Run]:
+        """Yield how the points, or those of some rows in ascending order, are kept; nothing is decoded for it."""
         wanted = range(len(self)) if rows is None else [int(row) for row in rows]
         position, first = 0, 0
         # As they are now: the block may grow, and compress its newest points, while somebody reads on.
         tail, squeezed = list(self._tail), self._squeezed
-        newest = (len(tail), b"") if squeezed is None else (squeezed[0], b"")
-        for count, body in [*self._chunks, newest]:
-            last = first + count
-            stop = position
-            while stop < len(wanted) and wanted[stop] < last:
-                stop += 1
-            if stop > position and body:
-                contents = decode_chunk(body, self._frame(first, last))
-                for row in wanted[position:stop]:
-                    yield row, contents[row - first], False
-            elif stop > position:
-                packed = tail if squeezed is None else unsqueezed(squeezed[1])
-                for row in wanted[position:stop]:
-                    yield row, unpack(packed[row - first]), True
+        newest = Kept(len(tail), packed=tail) if squeezed is None else Kept(squeezed[0], squeezed=squeezed[1])
+        for kept in [*(Kept(count, chunk=body) for count, body in self._chunks), newest]:
+            last = first + kept.number
+            stop = bisect_left(wanted, last, position)
+            if stop > position:
+                yield Run(self, first, kept, wanted[position:stop])
             position, first = stop, last
 
     def frozen(self) -> Block:

@@ -103,7 +103,8 @@ def _put_contents(contents: list[Content], frame: Frame) -> bytes:
     return writer.finish([put_values(part, None, moments, writer) for part in parts])
 
 
-def _get_identities(section: bytes, count: int) -> tuple[npt.NDArray[np.bool_], list[tuple[str, int, int]]]:
+def get_identities(section: bytes, count: int) -> tuple[npt.NDArray[np.bool_], list[tuple[str, int, int]]]:
+    """Return which of a chunk's points have a key, and the uid, generation and run of these."""
     reader = Reader(section)
     keyed = columns.get_flags(reader.spec[0], count, reader)
     total = int(keyed.sum())
@@ -118,7 +119,7 @@ def _get_identities(section: bytes, count: int) -> tuple[npt.NDArray[np.bool_], 
 def decode_keys(body: bytes, count: int) -> list[bytes | None]:
     """Return the keys of a chunk's points."""
     identity, _ = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
-    keyed, identities = _get_identities(identity, count)
+    keyed, identities = get_identities(identity, count)
     keys = iter(identities)
     return [key_of(*next(keys)) if flag else None for flag in keyed.tolist()]
 
@@ -132,7 +133,7 @@ def decode_chunk(body: bytes, frame: Frame) -> list[Content]:
 def _decode_chunk(body: bytes, frame: Frame) -> list[Content]:
     count = len(frame.timestamps)
     identity, content = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
-    keyed, identities = _get_identities(identity, count)
+    keyed, identities = get_identities(identity, count)
     reader = Reader(content)
     moments = frame.moments()
     usages, rests, furthers = (get_values(spec, count, None, moments, reader) for spec in reader.spec)

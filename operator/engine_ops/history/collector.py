@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine_ops.history.block import MAX_BLOCK_POINTS, Block
-from engine_ops.history.export import json_array, json_lines
+from engine_ops.history.export import json_array
 from engine_ops.history.key_index import KeyIndex
 from engine_ops.history.keys import point_key
 from engine_ops.history.limits import CutCounts
@@ -168,11 +168,11 @@ class WorkloadCollector:
 
     def export_jsonl(self, **filters: Any) -> Iterator[bytes]:
         """Yield JSON lines in pieces of many points; filters are those of `select`."""
-        return json_lines(self.select(**filters).documents())
+        return self.select(**filters).json_lines()
 
     def export_json(self, **filters: Any) -> Iterator[bytes]:
         """Yield one JSON array in pieces of many points; filters are those of `select`."""
-        return json_array(self.select(**filters).documents())
+        return json_array(self.select(**filters).json_lines())
 
     def training_format(self, **filters: Any) -> dict[str, Any]:
         """Return columns with names and units; see `engine_ops.history.training`."""

@@ -212,8 +212,15 @@ def get_texts(spec: Spec, count: int, reader: Reader) -> list[str]:
     """Decode what `put_texts` encoded."""
     if spec[0] == "t":
         return _get_table(spec[1], count, reader)
-    table = _get_table(spec[2], spec[1], reader)
-    return [table[code] for code in get_ints(spec[3], count, reader).tolist()]
+    table, codes = get_coded_texts(spec, count, reader)
+    return [table[code] for code in codes]
+
+
+def get_coded_texts(spec: Spec, count: int, reader: Reader) -> tuple[list[str], Sequence[int]]:
+    """Decode what `put_texts` encoded as a table of strings and the place in it of each."""
+    if spec[0] == "t":
+        return _get_table(spec[1], count, reader), range(count)
+    return _get_table(spec[2], spec[1], reader), get_ints(spec[3], count, reader).tolist()
 
 
 def put_blobs(values: Sequence[bytes], writer: Writer) -> Spec:
@@ -224,8 +231,14 @@ def put_blobs(values: Sequence[bytes], writer: Writer) -> Spec:
 
 def get_blobs(spec: Spec, count: int, reader: Reader) -> list[bytes]:
     """Decode what `put_blobs` encoded."""
+    table, codes = get_coded_blobs(spec, count, reader)
+    return [table[code] for code in codes]
+
+
+def get_coded_blobs(spec: Spec, count: int, reader: Reader) -> tuple[list[bytes], list[int]]:
+    """Decode what `put_blobs` encoded as a table of bytes and the place in it of each."""
     table = msgspec.msgpack.decode(reader.buffers[spec[0]], type=list[bytes])
-    return [table[code] for code in get_ints(spec[1], count, reader).tolist()]
+    return table, get_ints(spec[1], count, reader).tolist()
 
 
 def _put_codes(values: Sequence[Any], table: Sequence[Any], writer: Writer) -> Spec:
@@ -250,14 +263,7 @@ def _put_table(values: Sequence[str], writer: Writer) -> Spec:
 
 def _get_table(spec: Spec, count: int, reader: Reader) -> list[str]:
     if spec[0] == "u":
-        text = reader.random[spec[1]].hex()
-        if len(text) != 32 * count:
-            raise ValueError(f"{count} UUIDs in {len(text) // 2} bytes")
-        return [
-            f"{text[i : i + 8]}-{text[i + 8 : i + 12]}-{text[i + 12 : i + 16]}"
-            f"-{text[i + 16 : i + 20]}-{text[i + 20 : i + 32]}"
-            for i in range(0, 32 * count, 32)
-        ]
+        return _get_uuids(reader.random[spec[1]], count)
     if spec[0] == "n":
         stems = get_texts(spec[1], count, reader)
         widths, numbers = get_ints(spec[2], count, reader).tolist(), get_ints(spec[3], count, reader).tolist()
@@ -265,3 +271,14 @@ def _get_table(spec: Spec, count: int, reader: Reader) -> list[str]:
     whole = reader.buffers[spec[2]].decode()
     ends = np.cumsum(get_ints(spec[1], count, reader)).tolist()
     return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _get_uuids(data: bytes, count: int) -> list[str]:
+    if len(data) != 16 * count:
+        raise ValueError(f"{count} UUIDs in {len(data)} bytes")
+    digits = np.frombuffer(data.hex().encode(), dtype=np.uint8).reshape(count, 32)
+    dashes = np.full((count, 1), ord("-"), dtype=np.uint8)
+    groups = [digits[:, :8], digits[:, 8:12], digits[:, 12:16], digits[:, 16:20], digits[:, 20:]]
+    apart = [part for group in groups for part in (dashes, group)]
+    text = np.hstack(apart[1:]).tobytes().decode()
+    return [text[start : start + 36] for start in range(0, 36 * count, 36)]

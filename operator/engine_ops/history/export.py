@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
-import msgspec
+from engine_ops.history.block import Block, Rows
+from engine_ops.history.json_points import lines_of_columns
+from engine_ops.history.json_values import encode, joined
 
 PIECE_POINTS: Final = 200
 """Points in a piece: some hundred kilobytes."""
-
-_ENCODE = msgspec.json.Encoder().encode
-
 
 Document = Mapping[str, Any]
 """What `WorkloadDataPoint.to_dict` returns."""
@@ -25,20 +24,31 @@ Document = Mapping[str, Any]
 
 def json_lines(documents: Iterable[Document]) -> Iterator[bytes]:
     """Yield points as JSON lines, one object a line, in pieces of `PIECE_POINTS`."""
-    for piece in _pieces(documents):
-        yield b"".join(b"%b\n" % text for text in piece)
+    return _pieces(map(b"%b\n".__mod__, map(encode, documents)))
 
 
-def json_array(documents: Iterable[Document]) -> Iterator[bytes]:
-    """Yield points as one JSON array, in pieces of `PIECE_POINTS`."""
+def block_lines(block: Block, rows: Rows | None = None) -> Iterator[bytes]:
+    """Yield the points of a block, or those of some rows in ascending order, as `json_lines` does their documents.
+
+    Where they are columns, in a fifth of its time.
+    """
+    for run in block.runs(rows):
+        pieces = lines_of_columns(run)
+        if pieces is None:
+            yield from json_lines(block.documents(run.rows))
+        else:
+            yield from _pieces(joined(pieces, len(run.rows)))
+
+
+def json_array(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield pieces of JSON lines as one JSON array: no line has a line break within."""
     before = b"["
-    for piece in _pieces(documents):
-        yield before + b",\n".join(piece)
+    for piece in lines:
+        yield before + piece.removesuffix(b"\n").replace(b"\n", b",\n")
         before = b",\n"
     yield b"[]\n" if before == b"[" else b"]\n"
 
 
-def _pieces(documents: Iterable[Document]) -> Iterator[list[bytes]]:
-    texts = map(_ENCODE, documents)
-    while piece := list(islice(texts, PIECE_POINTS)):
+def _pieces(lines: Iterator[bytes]) -> Iterator[bytes]:
+    while piece := b"".join(islice(lines, PIECE_POINTS)):
         yield piece

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine_ops.history.block import Block, Columns
+from engine_ops.history.block import Block
+from engine_ops.history.block_columns import Columns
+from engine_ops.history.export import block_lines
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.statistics import statistics
 
@@ -63,10 +65,10 @@ class Selection:
         for block, rows in self._parts:
             yield from block.points(None if len(rows) == len(block) else rows)
 
-    def documents(self) -> Iterator[dict[str, Any]]:
-        """Yield what `WorkloadDataPoint.to_dict` returns of the points; in half of their time."""
+    def json_lines(self) -> Iterator[bytes]:
+        """Yield what `WorkloadDataPoint.to_dict` returns of the points as JSON lines, in pieces of some hundred."""
         for block, rows in self._parts:
-            yield from block.documents(None if len(rows) == len(block) else rows)
+            yield from block_lines(block, None if len(rows) == len(block) else rows)
 
     def __iter__(self) -> Iterator[WorkloadDataPoint]:
         return self.points()

@@ -33,7 +33,7 @@ _FREQUENT = 4
 """A key that one in so many objects has gets a column."""
 _KINDS: Final[tuple[type, ...]] = (_Missing, type(None), bool, int, float, str, dict, list)
 _CODES: Final = {kind: code for code, kind in enumerate(_KINDS)}
-_ABSENT, _NULL, _BOOL, _INT, _FLOAT, _TEXT, _OBJECT, _LIST, _MIXED = range(9)
+ABSENT, NULL, BOOL, INT, FLOAT, TEXT, OBJECT, LIST, MIXED = range(9)
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder().decode
 
@@ -64,17 +64,17 @@ def put_values(values: list[Any], rows: Rows | None, moments: Moments, writer: W
         part = [values[place] for place in places.tolist()]
         part_rows = places if rows is None else rows[places]
         children.append([len(part), _put_kind(code, part, part_rows, moments, writer)])
-    return [_MIXED, columns.put_ints(codes, writer), children]
+    return [MIXED, columns.put_ints(codes, writer), children]
 
 
 def get_values(spec: Spec, count: int, rows: Rows | None, moments: Moments, reader: Reader) -> list[Any]:
     """Decode what `put_values` encoded."""
-    if spec[0] != _MIXED:
+    if spec[0] != MIXED:
         return _get_kind(spec, count, rows, moments, reader)
     codes = columns.get_ints(spec[1], count, reader)
     values: list[Any] = [MISSING] * count
     for part_count, child in spec[2]:
-        if child[0] != _ABSENT:
+        if child[0] != ABSENT:
             places = np.flatnonzero(codes == child[0])
             part_rows = places if rows is None else rows[places]
             part = _get_kind(child, part_count, part_rows, moments, reader)
@@ -86,35 +86,35 @@ def get_values(spec: Spec, count: int, rows: Rows | None, moments: Moments, read
 def _put_kind(code: int, values: list[Any], rows: Rows | None, moments: Moments, writer: Writer) -> Spec:
     writer.columns += 1
     spec: Spec = [code]
-    if code == _BOOL:
+    if code == BOOL:
         spec.append(columns.put_flags(np.array(values, dtype=np.bool_), writer))
-    elif code == _INT:
+    elif code == INT:
         spec.append(columns.put_ints(np.array(values, dtype=np.int64), writer, moments.of(rows)))
-    elif code == _FLOAT:
+    elif code == FLOAT:
         spec.append(columns.put_floats(np.array(values, dtype=np.float64), writer))
-    elif code == _TEXT:
+    elif code == TEXT:
         spec.append(columns.put_texts(values, writer))
-    elif code == _OBJECT:
+    elif code == OBJECT:
         spec += _put_objects(values, rows, moments, writer)
-    elif code == _LIST:
+    elif code == LIST:
         spec.append(columns.put_blobs([_ENCODE(value) for value in values], writer))
     return spec
 
 
 def _get_kind(spec: Spec, count: int, rows: Rows | None, moments: Moments, reader: Reader) -> list[Any]:
     code = spec[0]
-    values: list[Any] = [None if code == _NULL else MISSING] * count
-    if code == _BOOL:
+    values: list[Any] = [None if code == NULL else MISSING] * count
+    if code == BOOL:
         values = columns.get_flags(spec[1], count, reader).tolist()
-    elif code == _INT:
+    elif code == INT:
         values = columns.get_ints(spec[1], count, reader, moments.of(rows)).tolist()
-    elif code == _FLOAT:
+    elif code == FLOAT:
         values = columns.get_floats(spec[1], count, reader).tolist()
-    elif code == _TEXT:
+    elif code == TEXT:
         values = columns.get_texts(spec[1], count, reader)
-    elif code == _OBJECT:
+    elif code == OBJECT:
         values = list(_get_objects(spec, count, rows, moments, reader))
-    elif code == _LIST:
+    elif code == LIST:
         # Each point gets a list of its own: whoever changes one changes no other.
         values = [_DECODE(blob) for blob in columns.get_blobs(spec[1], count, reader)]
     return values
@@ -152,7 +152,7 @@ def _get_objects(spec: Spec, count: int, rows: Rows | None, moments: Moments, re
     parts = [get_values(child, count, rows, moments, reader) for child in children]
     if not names:
         objects: list[dict[str, Any]] = [{} for _ in range(count)]
-    elif any(child[0] in (_MIXED, _ABSENT) for child in children):
+    elif any(child[0] in (MIXED, ABSENT) for child in children):
         objects = [
             {name: value for name, value in zip(names, row, strict=True) if value is not MISSING}
             for row in zip(*parts, strict=True)
