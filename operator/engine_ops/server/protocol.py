@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any, Final, cast
 
 import httptools
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -58,6 +59,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config=config, server_state=server_state, app_state=app_state)
         self.timeout_keep_alive = cast("int", limits.keep_alive_seconds)
         self.logger = logger
+        self._application = self.app
+        self.app = self._answer
         self._limits = limits
         self._seat = seat
         self._link: ClosingTransport
@@ -175,6 +178,20 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_body and not self._open:
             self._link.close()
         self._watch()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, and say where the connection ends with its answer.
+
+        RFC 9112, section 9.6: a client that is not told sends its next request on a connection that is gone.
+        """
+        cycle = self._open[0]  # those behind it in the pipeline wait
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start" and cycle.more_body:
+                cycle.keep_alive = False
+            await send(message)
+
+        await self._application(scope, receive, send_on)
 
     def _count_head(self, length: int) -> None:
         self._head_bytes += length
