@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from manifest_files import MANIFESTS, namespaced_overlay, rendered
+from manifest_files import MANIFESTS, rendered
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
@@ -243,27 +243,3 @@ def test_an_editor_applies_the_samples_and_a_viewer_reads_them(people: str, kube
         check=False,
     )
     assert "forbidden" in refused.stderr
-
-
-def test_the_namespaced_overlay_has_nothing_of_the_cluster(kubectl: Kubectl, namespace: str, tmp_path: Path) -> None:
-    overlay = namespaced_overlay(tmp_path, namespace)
-    objects = rendered(kubectl, overlay)
-    assert {document["metadata"].get("namespace") for document in objects} == {namespace}
-    kinds = {document["kind"] for document in objects}
-    assert {"Deployment", "Role", "RoleBinding", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget"} == kinds
-    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", str(overlay))
-
-
-def test_a_volume_for_large_models_is_the_operators_alone(kubectl: Kubectl, namespace: str, tmp_path: Path) -> None:
-    overlay = namespaced_overlay(tmp_path, namespace, "plugin-state")
-    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", str(overlay))
-    objects = {document["kind"]: document for document in rendered(kubectl, overlay)}
-    claim = objects["PersistentVolumeClaim"]["metadata"]
-    assert claim["namespace"] == namespace
-    pod = objects["Deployment"]["spec"]["template"]["spec"]
-    (volume,) = (volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume)
-    assert volume["persistentVolumeClaim"]["claimName"] == claim["name"]
-    operator, host = pod["containers"]
-    (mount,) = (mount for mount in operator["volumeMounts"] if mount["name"] == volume["name"])
-    assert f"--plugin-state-dir={mount['mountPath']}" in operator["args"]
-    assert volume["name"] not in [mount["name"] for mount in host["volumeMounts"]]

@@ -93,28 +93,6 @@ def test_a_request_deletes_itself_with_the_rights_of_the_service_account(
     assert operator.stop() == 0
 
 
-def test_the_namespaced_overlay_gives_enough_for_its_namespace(
-    cluster: DevCluster, kubectl: Kubectl, namespace: str, start_operator: StartOperator, tmp_path: Path
-) -> None:
-    overlay = namespaced_overlay(tmp_path, namespace)
-    kubectl("apply", "--server-side", "-k", str(overlay))
-    kubeconfig = cluster.service_account_kubeconfig(namespace, "engine-ops", tmp_path / "kubeconfig")
-    # Without --namespace it asks for rights in all namespaces, which it does not have.
-    everywhere = start_operator(kubeconfig=kubeconfig, namespaces=(), wait=False)
-    assert everywhere.wait_for_exit() == 1
-    assert "lacks rights in all namespaces" in everywhere.stderr
-    operator = start_operator("--history-flush-seconds=0.2", kubeconfig=kubeconfig)
-    kubectl("apply", "-n", namespace, "-f", str(MANIFESTS / "samples" / "resource-from-config-map.yaml"))
-    kubectl("apply", "-n", namespace, "-f", str(MANIFESTS / "samples" / "workload-outcome.yaml"))
-    for name in ("web-shop-staging", "nightly-invoices"):
-        kubectl("wait", "-n", namespace, f"optreq/{name}", "--for=condition=Ready", "--timeout=30s")
-    for name in ("head", "open"):
-        kubectl("wait", "-n", namespace, f"configmap/engine-ops-history-{name}", "--for=create", "--timeout=20s")
-    own = kubectl("get", "-n", namespace, "configmap/engine-ops-status", "-o", "jsonpath={.data.conditions}").stdout
-    assert [condition["status"] for condition in yaml.safe_load(own)] == ["True"] * 4, own
-    assert "orbidden" not in operator.stderr
-
-
 @pytest.mark.parametrize(
     ("verb", "resource", "named"),
     [
