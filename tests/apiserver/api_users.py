@@ -44,12 +44,14 @@ class ApiUsers:
         spec = {"expirationSeconds": 3600} | ({"audiences": list(audiences)} if audiences else {})
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{name}/token"
-        token: str = self.client.request("POST", path, body)["status"]["token"]
+        with self.cluster.client() as client:  # a kept connection is closed after minutes in which nothing was asked
+            token: str = client.request("POST", path, body)["status"]["token"]
         return token
 
     def delete(self, name: str) -> None:
         """Delete a ServiceAccount."""
-        self.client.request("DELETE", f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{name}")
+        with self.cluster.client() as client:
+            client.request("DELETE", f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{name}")
 
 
 @contextlib.contextmanager
@@ -70,9 +72,10 @@ def api_users(cluster: DevCluster, namespace: str) -> Iterator[ApiUsers]:
                     bindings.append(f"{path}/{_bind(client, path, 'ClusterRoleBinding', namespace, name, role)}")
             yield ApiUsers(cluster, namespace, client)
         finally:
-            for path in bindings:
-                with contextlib.suppress(ApiError):
-                    client.request("DELETE", path)
+            with cluster.client() as cleaner:
+                for path in bindings:
+                    with contextlib.suppress(ApiError):
+                        cleaner.request("DELETE", path)
 
 
 def _bind(client: ApiClient, path: str, kind: str, namespace: str, user: str, role: str) -> str:
