@@ -6,9 +6,13 @@ import asyncio
 import datetime
 import json
 import pickle
+import re
+import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -241,7 +245,7 @@ def test_nobody_is_there(kind: type[Caller]) -> None:
     with stand_in() as gone:
         pass
     for call in (("health",), ("optimize", REQUEST)):
-        with pytest.raises(UnreachableError, match=f"localhost:{gone.port}") as caught:
+        with pytest.raises(UnreachableError, match=f"localhost:{gone.port}: the connection is refused") as caught:
             kind(gone.url, timeout=5)(*call)
         assert caught.value.status is None
         assert isinstance(caught.value.__cause__, (requests.RequestException, aiohttp.ClientError))
@@ -351,7 +355,7 @@ def test_events_of_what_is_not_there(client: Caller, api: StandIn) -> None:
 def test_events_of_a_server_that_went_away(kind: type[Caller]) -> None:
     with stand_in() as gone:
         pass
-    with pytest.raises(UnreachableError, match="the events end before the answer"):
+    with pytest.raises(UnreachableError, match=r"the events end before the answer: .*: the connection is refused"):
         kind(gone.url, timeout=0.1).events("a")
 
 
@@ -373,6 +377,63 @@ def test_times_that_are_none(seconds: float) -> None:
     for client in (EngineOpsClient, AsyncEngineOpsClient):
         with pytest.raises(ValueError, match="timeout"):
             client(timeout=seconds)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://nowhere.invalid:3000", "http://nowhere.invalid:3000: its name cannot be resolved"),
+        ("https://{here}", "is it http"),
+    ],
+)
+def test_why_there_was_no_answer(kind: type[Caller], api: StandIn, url: str, why: str) -> None:
+    with pytest.raises(UnreachableError, match=re.escape(why)):
+        kind(url.format(here=f"localhost:{api.port}"), timeout=5)("health")
+
+
+def test_no_answer_in_time(kind: type[Caller]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match=re.escape(f"{address}: no answer within 0.2 s (timeout=)")):
+            kind(address, timeout=0.2)("health")
+
+
+def test_an_error_of_the_callers_own_is_not_taken_for_the_cause(kind: type[Caller]) -> None:
+    with stand_in() as gone:
+        pass
+    try:
+        raise OSError(28, "No space left on device")
+    except OSError:
+        with pytest.raises(UnreachableError, match="the connection is refused"):
+            kind(gone.url, timeout=5)("health")
+
+
+def test_a_token_that_was_read_from_a_file(kind: type[Caller], api: StandIn) -> None:
+    for token in ("mine\n", lambda: " mine\r\n"):
+        kind(api.url, token=token)("health")
+    assert [asked.headers["Authorization"] for asked in api.asked] == ["Bearer mine"] * 2
+
+
+@pytest.mark.parametrize("token", ["se cret", "sec\nret", "s\xe9cret", "secr\x00et"])
+def test_a_token_that_can_be_none_is_not_shown(kind: type[Caller], api: StandIn, token: str) -> None:
+    for given in (token, lambda: token):
+        with pytest.raises(ValueError, match="token: has") as caught:
+            kind(api.url, token=given)("health")
+        shown = "".join(traceback.format_exception_only(caught.value))
+        assert token not in shown
+        assert repr(token)[1:-1] not in shown
+    assert api.asked == []
+
+
+def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
+    nothing = tmp_path / "ca.pem"
+    for client in (EngineOpsClient, AsyncEngineOpsClient):
+        with pytest.raises(ValueError, match=r"verify: there is no file or directory .*ca\.pem"):
+            client(verify=nothing)
+    nothing.write_text("not a certificate")
+    for client in (EngineOpsClient, AsyncEngineOpsClient):
+        with pytest.raises(ValueError, match=r"verify: .*ca\.pem has no certificates that can be read"):
+            client(verify=nothing)
 
 
 def test_the_guide_uses_the_session(api: StandIn) -> None:

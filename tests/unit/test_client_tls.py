@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,17 @@ def test_a_certificate_of_a_given_ca_is_believed(
     assert api.asked[0].headers["Authorization"] == "Bearer mine"
     with pytest.raises(UnreachableError, match=r"(?i)certificate"):
         health(api.url, token="mine", verify=str(other))
+
+
+@both
+def test_a_directory_of_cas_is_believed(
+    health: Any, api: StandIn, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    directory = tmp_path / "cas"
+    directory.mkdir()
+    shutil.copy(authority.key_pair.certificate, directory / "ca.pem")
+    subprocess.run(["openssl", "rehash", directory], check=True)
+    assert health(api.url, token="mine", verify=directory) == {}
 
 
 @both

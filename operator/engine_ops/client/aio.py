@@ -14,6 +14,7 @@ import aiohttp
 from engine_ops.client import calls
 from engine_ops.client.async_session import new_session
 from engine_ops.client.calls import Call, Moment
+from engine_ops.client.causes import why_unreachable
 from engine_ops.client.errors import UnreachableError, error_of
 from engine_ops.client.messages import Improvement, OptimizationState
 from engine_ops.client.retrying import Attempts, retry_after
@@ -149,10 +150,10 @@ class AsyncEngineOpsClient:
                                 return
                         attempts = Attempts(self._settings.timeout_seconds)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                broken = error
+                broken = self._unreachable(error)
             wait = attempts.wait_seconds(503, RECONNECT_SECONDS)
             if wait is None:
-                raise UnreachableError(f"{self.base_url}: the events end before the answer: {broken}") from broken
+                raise UnreachableError(f"the events end before the answer: {broken or self.base_url}") from broken
             await asyncio.sleep(wait)
 
     async def health(self) -> dict[str, Any]:
@@ -296,7 +297,9 @@ class AsyncEngineOpsClient:
         )
 
     def _unreachable(self, error: Exception) -> UnreachableError:
-        return UnreachableError(f"{self.base_url}: {str(error) or type(error).__name__}")
+        timed_out = isinstance(error, TimeoutError)
+        why = why_unreachable(error, timed_out=timed_out, timeout_seconds=self._settings.timeout_seconds)
+        return UnreachableError(f"{self.base_url}: {why}")
 
 
 async def _wait_or_raise(answer: aiohttp.ClientResponse, body: bytes, attempts: Attempts) -> None:

@@ -7,7 +7,7 @@ import ssl
 import aiohttp
 
 from engine_ops.client.credentials import Credentials
-from engine_ops.client.settings import USER_AGENT, Settings
+from engine_ops.client.settings import USER_AGENT, Settings, authorities
 
 
 def new_session(settings: Settings) -> aiohttp.ClientSession:
@@ -33,7 +33,7 @@ def _certificates(settings: Settings) -> ssl.SSLContext | bool:
         return settings.credentials.ssl_context()
     if verify is False:
         return False
-    return ssl.create_default_context(cafile=verify)
+    return authorities(verify)
 
 
 def _bearer(credentials: Credentials) -> aiohttp.ClientMiddlewareType:

@@ -82,10 +82,15 @@ class Credentials:
         ----------
         url
             Of the request: that of a redirect may be another's.
+
+        Raises
+        ------
+        ValueError
+            If the token can be none. It is not shown.
         """
         if self._token is None or origin_of(urlsplit(url)) != self.origin:
             return None
-        token = self._token()
+        token = _checked(self._token())
         return f"Bearer {token}" if token else None
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -143,6 +148,11 @@ def credentials_for(
         Whether to look for a CA where the token is.
     service_account, environ
         Where to look.
+
+    Raises
+    ------
+    ValueError
+        If the user's token can be none. It is not shown.
     """
     origin = origin_of(base)
     if token is not None:
@@ -162,7 +172,24 @@ def credentials_for(
 
 
 def _given(token: str | Callable[[], str | None]) -> TokenSource:
-    return token if callable(token) else lambda: token
+    if callable(token):
+        return token
+    checked = _checked(token)
+    return lambda: checked
+
+
+def _checked(token: str | None) -> str | None:
+    """Return a token without the line break that its file ended with.
+
+    Raises
+    ------
+    ValueError
+        If it has characters that no header may have. Libraries would show the whole of it in their messages.
+    """
+    bare = (token or "").strip()
+    if not all("!" <= character <= "~" for character in bare):
+        raise ValueError("token: has spaces, line breaks or characters that no token has (it is not shown here)")
+    return bare or None
 
 
 def _pem(path: pathlib.Path) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -56,7 +58,7 @@ class Settings:
         Raises
         ------
         ValueError
-            If an address or a time is none.
+            If an address or a time is none, or there are no certificates where ``verify`` says.
         """
         base = base_of(base_url)
         if not timeout > 0:
@@ -65,5 +67,23 @@ class Settings:
             base.geturl(),
             float(timeout),
             credentials_for(base, token, find_ca=verify is None, environ=environ),
-            verify if verify is None or isinstance(verify, bool) else os.fspath(verify),
+            verify if verify is None or isinstance(verify, bool) else _certificates(os.fspath(verify)),
         )
+
+
+def _certificates(path: str) -> str:
+    """Return the path, once there are certificates: the libraries find out at the first call, each in its own words."""
+    if not pathlib.Path(path).exists():
+        raise ValueError(f"verify: there is no file or directory {path}")
+    try:
+        authorities(path)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"verify: {path} has no certificates that can be read: {error}") from error
+    return path
+
+
+def authorities(path: str) -> ssl.SSLContext:
+    """Return a context that believes the certificates in a file, or a directory as OpenSSL has it, and no others."""
+    if pathlib.Path(path).is_dir():
+        return ssl.create_default_context(capath=path)
+    return ssl.create_default_context(cafile=path)

@@ -12,6 +12,7 @@ import requests
 
 from engine_ops.client import calls
 from engine_ops.client.calls import Call, Moment
+from engine_ops.client.causes import why_unreachable
 from engine_ops.client.errors import UnreachableError, error_of
 from engine_ops.client.messages import Improvement, OptimizationState
 from engine_ops.client.retrying import Attempts, retry_after
@@ -167,11 +168,13 @@ class EngineOpsClient:
                             if isinstance(told, OptimizationResult):
                                 return
                         attempts = Attempts(self._settings.timeout_seconds)
-            except (requests.RequestException, UnreachableError) as error:
+            except UnreachableError as error:
                 broken = error
+            except requests.RequestException as error:
+                broken = UnreachableError(f"{self.base_url}: {self._why(error)}")
             wait = attempts.wait_seconds(503, RECONNECT_SECONDS)
             if wait is None:
-                raise UnreachableError(f"{self.base_url}: the events end before the answer: {broken}") from broken
+                raise UnreachableError(f"the events end before the answer: {broken or self.base_url}") from broken
             time.sleep(wait)
 
     def health(self) -> dict[str, Any]:
@@ -308,7 +311,11 @@ class EngineOpsClient:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            raise UnreachableError(f"{self.base_url}: {error}") from error
+            raise UnreachableError(f"{self.base_url}: {self._why(error)}") from error
+
+    def _why(self, error: Exception) -> str:
+        timed_out = isinstance(error, requests.Timeout)
+        return why_unreachable(error, timed_out=timed_out, timeout_seconds=self._settings.timeout_seconds)
 
     @staticmethod
     def _wait_or_raise(answer: requests.Response, attempts: Attempts) -> None:
