@@ -14,12 +14,13 @@ from engine_ops.kube.preflight import (
     NEEDED_FOR_CLUSTER_DATA,
     NEEDED_FOR_OBSERVING,
     NEEDED_FOR_OUTCOMES,
-    NEEDED_FOR_PLUGINS,
     NEEDED_FOR_THE_API,
     NEEDED_FOR_THE_HISTORY,
     NEEDED_FOR_THE_LEASE,
     NEEDED_FOR_THE_MODELS,
     NEEDED_IN_WATCHED_NAMESPACES,
+    NEEDED_TO_ASK_PLUGINS,
+    NEEDED_TO_TELL_OF_PLUGINS,
     Right,
 )
 
@@ -97,7 +98,13 @@ def needs_of(namespace: str, watched: Sequence[str]) -> dict[str, Need]:
             "plugins are trained again after a restart",
             "rbac_history.yaml",
         ),
-        "plugins": Need("plugins", NEEDED_FOR_PLUGINS, "no plugin is asked", "rbac_plugins.yaml"),
+        "plugins": Need("plugins", NEEDED_TO_ASK_PLUGINS, "no plugin is asked", "rbac_plugins.yaml"),
+        "plugin statuses": Need(
+            "the statuses of plugins",
+            NEEDED_TO_TELL_OF_PLUGINS,
+            "they are asked, and another operator has to write their statuses",
+            "rbac_plugins.yaml",
+        ),
         "outcomes": Need(
             "outcomes of workloads",
             everywhere(NEEDED_FOR_OUTCOMES),

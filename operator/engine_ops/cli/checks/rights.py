@@ -30,13 +30,15 @@ async def check_operators_rights(connection: Connection, glance: Glance) -> list
         "history": deployment.has("--no-history"),
         "models": deployment.has("--no-plugins"),
         "plugins": deployment.has("--no-plugins"),
+        "plugin statuses": deployment.has("--no-plugins"),
         "outcomes": deployment.has("--no-history"),
         "observing": not deployment.has("--observe"),
         "api": not deployment.has("--api"),
     }
     wanted = [need for name, need in needs.items() if not unused.get(name)]
-    # Nodes are the administrator's to show: whoever leaves that role out wants it so.
-    chosen = {needs["cluster data"].purpose, needs["outcomes"].purpose}
+    # Nodes are the administrator's to show: whoever leaves that role out wants it so. And of several operators one
+    # writes the statuses of plugins.
+    chosen = {needs[name].purpose for name in ("cluster data", "outcomes", "plugin statuses")}
     try:
         lacking = await asyncio.gather(*(missing(connection, need.rights, user) for need in wanted))
     except ApiError as error:
