@@ -30,7 +30,8 @@ from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.model_names import index_name, model_name
 from engine_ops.kube.model_store import ConfigMapModelStore
 from engine_ops.kube.preflight import why_no_plugins
-from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.kube.status_writer import StatusWriter, Written
+from engine_ops.kube.target import Target
 from engine_ops.plugins.instance import LastError
 from engine_ops.plugins.model_store import MemoryModelStore, ModelRecord, ModelStoreError, SavedModels
 from engine_ops.plugins.snapshot import CandidateInfo, Counts, ModelInfo, PluginSnapshot

@@ -26,7 +26,7 @@ from engine_ops.controllers.turns import Turn, Turns
 from engine_ops.engine.cluster.records import ClusterSnapshot
 from engine_ops.engine.cluster.selection import ClusterSelection
 from engine_ops.history.keys import key_of
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 from engine_ops.plugins.judging import respond
 from engine_ops.plugins.messages import Ask
 from engine_ops.plugins.said import Said

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine_ops.cli.logs import JsonFormatter, TextFormatter, configure_logging
 from engine_ops.kube.paths import PLUGIN
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 
 class Terminal(io.StringIO):

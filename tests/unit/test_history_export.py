@@ -87,6 +87,17 @@ def test_points_of_several_chunks_are_written_and_those_that_are_no_columns_yet(
         block.seal()
 
 
+def test_moments_of_objects_that_few_points_have_are_written_right() -> None:
+    block = Block()
+    for number in range(64):
+        began = 1_700_000_000_000 + number**4 * 1_000
+        at = {"at": began + number % 5} if number % 3 else {}
+        named = {f"k{number}-{n}": {"at": began + n} if number % 3 else None for n in range(number % 4)}
+        block.append(WorkloadDataPoint(began, "t", {}, 0.5, True, {"o": {"in": at | named}} if number % 2 else {}))
+    _, columns = decode_segment(encode_segment(block, SegmentHeader(1, 0, 0, 0, 0, 0, "w")))
+    assert read(b"".join(block_lines(columns))) == read(encoded(block.points()))
+
+
 def test_numbers_that_json_cannot_spell_become_null() -> None:
     collector = WorkloadCollector()
     collector.record(WorkloadDataPoint(1, "t", {"cpu": math.inf}, math.nan, True, {"x": -math.inf}))

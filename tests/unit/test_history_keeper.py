@@ -25,7 +25,7 @@ from engine_ops.history.keys import key_of
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.history.store import StoreError
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 ASKED = Asked(type="resource", request={"items.count": 3.0, "team": "shop"})

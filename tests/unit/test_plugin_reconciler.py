@@ -19,7 +19,8 @@ from engine_ops.controllers import plugin_reconciler as reconciling
 from engine_ops.controllers.plugin_reconciler import PluginReconciler
 from engine_ops.controllers.view import PluginView
 from engine_ops.kube.errors import ApiError
-from engine_ops.kube.status_writer import Target, Written
+from engine_ops.kube.status_writer import Written
+from engine_ops.kube.target import Target
 from engine_ops.plugins.snapshot import Counts, PluginSnapshot
 
 SPEC = {"source": {"entryPoint": "a.b:C"}}

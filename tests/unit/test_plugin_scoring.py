@@ -29,7 +29,7 @@ from engine_ops.history.facts import Asked
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.history.outcomes.collector import OutcomeCollector
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.scoring import RecentOutcomes
 from engine_ops.plugins.hosted import HostedPlugin

@@ -33,7 +33,8 @@ from engine_ops.history.memory_store import MemoryStore
 from engine_ops.kube import status_writer as status_writing
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.requests import Requests
-from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.kube.status_writer import StatusWriter, Written
+from engine_ops.kube.target import Target
 from engine_ops.plugins.messages import Ask
 from engine_ops.plugins.said import Said
 from engine_ops.workers.messages import Solved

@@ -14,7 +14,7 @@ from engine_ops.cli.history_picture import format_duration
 from engine_ops.cli.history_series import UNKNOWN, format_share, outcome_of
 from engine_ops.cli.history_view import HistoryView
 from engine_ops.cli.printing import format_table, safe
-from engine_ops.history.block import Columns
+from engine_ops.history.block_columns import Columns
 
 MAX_NAMED: Final = 5
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from engine_ops.history.block import MAX_BLOCK_POINTS, Block, Columns
+from engine_ops.history.block import MAX_BLOCK_POINTS, Block
+from engine_ops.history.block_columns import Columns
 from engine_ops.history.driving import run_sync
 from engine_ops.history.file_store import FileStore
 from engine_ops.history.merging import merge

@@ -8,7 +8,7 @@ from engine_ops.api import status as statuses
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt, Status
 from engine_ops.kube.events import EventRecorder
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 
 def announce(events: EventRecorder, target: Target, attempt: Attempt, status: Status) -> None:

@@ -18,7 +18,7 @@ from engine_ops.controllers.solving import Answered, progress_of, solution_of
 from engine_ops.controllers.turns import Turn
 from engine_ops.engine.request import SolvedBy
 from engine_ops.history.answer_point import answer_point
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.server.backend import Improvement, Question, Reply
 from engine_ops.workers.frames import MAX_FRAME_BYTES

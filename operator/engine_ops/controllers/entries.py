@@ -11,7 +11,7 @@ import msgspec
 
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.controllers.view import RequestView
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from engine_ops.controllers.view import RequestView
 from engine_ops.history.facts import Asked
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.requests import Requests
-from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.kube.status_writer import StatusWriter, Written
+from engine_ops.kube.target import Target
 
 
 class FinalStatus:

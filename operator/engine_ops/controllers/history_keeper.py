@@ -22,7 +22,7 @@ from engine_ops.history.facts import Asked, SolveFact, facts_of, point_of
 from engine_ops.history.keys import key_of
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.open_points import OpenPoint
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from engine_ops.history.store import StoreError
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.operator_status import OperatorStatus
 from engine_ops.kube.requests import Requests
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 logger = logging.getLogger(__name__)
 

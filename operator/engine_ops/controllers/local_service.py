@@ -23,11 +23,11 @@ from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.history.store import StoreError
 from engine_ops.plugins.kept_settings import KeptSettings, SettingsError
-from engine_ops.server.access import LocalAccess
 from engine_ops.server.address import Address, AddressError
 from engine_ops.server.api_listener import api_listener
 from engine_ops.server.bridge import BridgedEngine
 from engine_ops.server.host_check import LocalHostOnly
+from engine_ops.server.local_access import LocalAccess
 from engine_ops.server.services import ApiLimits, Services
 from engine_ops.server.thread import ServerThread
 from engine_ops.workers.early_pool import EarlyPool

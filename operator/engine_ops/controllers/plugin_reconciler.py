@@ -28,7 +28,8 @@ from engine_ops.controllers.plugin_status import DEGRADED, Status
 from engine_ops.controllers.view import PluginView
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.events import EventRecorder
-from engine_ops.kube.status_writer import StatusWriter, Target, Written
+from engine_ops.kube.status_writer import StatusWriter, Written
+from engine_ops.kube.target import Target
 from engine_ops.plugins.snapshot import PluginSnapshot
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from engine_ops.engine.performance.hold_out import older_data
 from engine_ops.history.keys import key_of
 from engine_ops.history.outcomes.joining import SELECTOR
 from engine_ops.history.outcomes.pods import selector_text
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 from engine_ops.ml.keys import key_of_workload
 from engine_ops.plugins.messages import Ask
 from engine_ops.workers.frames import MAX_FRAME_BYTES

@@ -13,7 +13,8 @@ from engine_ops.api import status as statuses
 from engine_ops.api.status import Attempt
 from engine_ops.controllers.turns import Turn
 from engine_ops.kube.errors import ApiError
-from engine_ops.kube.status_writer import StatusWriter, Target
+from engine_ops.kube.status_writer import StatusWriter
+from engine_ops.kube.target import Target
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from engine_ops.api.status import Attempt, Status
 from engine_ops.controllers.view import RequestView
 from engine_ops.history.facts import Asked
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 
 class History(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from engine_ops.kube.paths import PLUGIN, REQUEST, ResourceKind
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 _EMPTY: Mapping[str, Any] = {}
 

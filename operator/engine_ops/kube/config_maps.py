@@ -14,7 +14,7 @@ from engine_ops.api.reasons import Reason
 from engine_ops.kube.connection import APPLY_PATCH, METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError, UnavailableError, to_waiting
 from engine_ops.kube.paths import config_map_path
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 FIELD_MANAGER = "engine-ops"
 RESULT_KEY = "result.json.gz"

@@ -16,7 +16,7 @@ from engine_ops.api.base import API_VERSION
 from engine_ops.kube.connection import METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.paths import REQUEST
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import msgspec
 from engine_ops.kube.connection import METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.paths import requests_path
-from engine_ops.kube.status_writer import Target
+from engine_ops.kube.target import Target
 
 PAGE_SIZE = 500
 

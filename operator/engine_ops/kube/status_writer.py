@@ -7,7 +7,6 @@ name. A JSON patch can test first, and the API server applies all of it or nothi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import enum
 import logging
 import random
@@ -18,7 +17,7 @@ import msgspec
 
 from engine_ops.kube.connection import JSON_PATCH, METADATA_ONLY, Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
-from engine_ops.kube.paths import REQUEST, ResourceKind, object_path
+from engine_ops.kube.target import Target
 
 logger = logging.getLogger(__name__)
 
@@ -36,34 +35,6 @@ class Written(enum.Enum):
     """The object is gone, was made again, or its spec has changed: the answer is not for it."""
     REFUSED = "refused"
     """The API server finds the status itself invalid: a defect of ours, logged."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Target:
-    """The object a status is for: this uid in this generation, and no other.
-
-    Parameters
-    ----------
-    namespace
-        Empty for a cluster-scoped object.
-    name, uid, generation
-        As in its metadata.
-    kind
-        Which of our own.
-    """
-
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    kind: ResourceKind = REQUEST
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}" if self.namespace else f"{self.kind.kind} {self.name}"
-
-    def path(self, subresource: str = "") -> str:
-        """Return the object's path, or that of a subresource."""
-        return object_path(self.kind, self.namespace, self.name, subresource)
 
 
 class StatusWriter:

@@ -27,7 +27,7 @@ from engine_ops.kube.access_reviews import (
 )
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
-from engine_ops.server.backend import AccessUnavailable, Caller, Right, Unauthenticated
+from engine_ops.server.backend import PATH_PREFIX, AccessUnavailable, Caller, Right, Unauthenticated
 from engine_ops.server.decisions import MAX_ENTRIES, Recent, SingleFlight
 
 DECISION_SECONDS: Final = 10.0
@@ -35,12 +35,6 @@ REVIEW_SECONDS: Final = 10.0
 """How long the API server may take; a caller waits for no longer."""
 WARNING_SECONDS: Final = 60.0
 """The log says at most so often that it cannot be asked."""
-
-LOCAL_USER: Final = "local"
-
-PATH_PREFIX: Final = "/engine-ops"
-"""Before a path of this API where a right names it (``nonResourceURLs``): Kubernetes' own ClusterRole system:discovery
-gives everybody who is authenticated ``get`` on ``/api/*``, meaning the API server's."""
 
 _TOKEN: Final = re.compile(r"[!-~]{1,16384}")
 """Printable and without spaces. Wider than RFC 6750: the API server takes tokens with colons too."""
@@ -157,25 +151,6 @@ class KubeAccess:
         if self._warned_at is None or now - self._warned_at >= WARNING_SECONDS:
             self._warned_at = now
             _log.warning("the API server cannot be asked %s, and callers are turned away: %s", what, why)
-
-
-class LocalAccess:
-    """Everybody who reaches the port is the user of this machine; see `engine_ops.server.backend.Access`."""
-
-    @property
-    def open(self) -> bool:
-        """There are no tokens."""
-        return True
-
-    async def authenticate(self, token: str | None) -> Caller:
-        """Return the one user that there is."""
-        del token
-        return Caller(LOCAL_USER)
-
-    async def allowed(self, caller: Caller, right: Right) -> bool:
-        """They may do everything."""
-        del caller, right
-        return True
 
 
 def _attributes(right: Right) -> ResourceAttributes | PathAttributes:

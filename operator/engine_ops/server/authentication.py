@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+from collections import Counter
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,8 +17,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine_ops.api.fields import DNS_LABEL
-from engine_ops.server.access import PATH_PREFIX
-from engine_ops.server.backend import Access, Caller, Right, Unauthenticated
+from engine_ops.server.backend import PATH_PREFIX, Access, Caller, Right, Unauthenticated
+from engine_ops.server.decisions import Recent
 from engine_ops.server.host_check import names_this_machine
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.rate_limit import RateLimiter, address_key
@@ -29,6 +31,9 @@ LOCAL_NAMESPACE: Final = "default"
 """Where requests count on a machine without Kubernetes."""
 
 NAMESPACE_MAX_LENGTH: Final = 63
+
+GOOD_SECONDS: Final = 3600.0
+"""For so long after a token was good its calls are not refused for others that come from the same address."""
 
 _CALLER: Final = "engine_ops.caller"
 _TOKEN: Final = re.compile(r"[!-~]{1,16384}")
@@ -50,12 +55,20 @@ class Authentication:
         Who knows.
     limiter
         Counts calls; None for as many as they like.
+    at_once
+        How many of one user's calls are answered at a time; 0 for as many as they like. Whoever reads slowly, or
+        follows events, holds a connection for as long, of which there are not many.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, limiter: RateLimiter | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, limiter: RateLimiter | None = None, *, at_once: int = 0
+    ) -> None:
         self._app = app
         self._access = access
         self._limiter = limiter
+        self._at_once = at_once
+        self._open: Counter[str] = Counter()
+        self._good: Recent[bool] = Recent(GOOD_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what comes with a good token, and what needs none.
@@ -63,8 +76,8 @@ class Authentication:
         Raises
         ------
         ProblemError
-            401 if the caller is not known, 429 if they call too often; 403 for a page of another site on a machine
-            without tokens.
+            401 if the caller is not known, 429 if they call too often or too much at once; 403 for a page of another
+            site on a machine without tokens.
         AccessUnavailable
             If it cannot be known now who calls.
         """
@@ -77,19 +90,41 @@ class Authentication:
                 caller = await self._caller(Headers(scope=scope), address)
                 self._count(f"user:{caller.username}")
                 scope[_CALLER] = caller
+                await self._answer(caller.username, scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+    async def _answer(self, username: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if 0 < self._at_once <= self._open[username]:
+            raise ProblemError(
+                "too-many-requests",
+                f"{self._at_once} of your requests are being answered. Wait for one of them, or end it.",
+                headers={"Retry-After": "1"},
+            )
+        self._open[username] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open[username] -= 1
+            if not self._open[username]:
+                del self._open[username]
 
     async def _caller(self, headers: Headers, address: str) -> Caller:
         if self._access.open:
             _check_site(headers)
             return await self._access.authenticate(None)
-        if self._limiter is not None:
-            _refuse(self._limiter.wait_seconds(address))
         try:
-            return await self._access.authenticate(_bearer(headers))
+            token = _bearer(headers)
+            known = hashlib.sha256((token or "").encode()).digest()
+            # Who was let in before has nothing to do with what else comes from the same address: of a proxy, perhaps.
+            if self._limiter is not None and not self._good.get(known):
+                _refuse(self._limiter.wait_seconds(address))
+            caller = await self._access.authenticate(token)
         except Unauthenticated as error:
             self._count(address)
             raise _unauthenticated(str(error)) from None
+        self._good.put(known, True)
+        return caller
 
     def _count(self, key: str) -> None:
         if self._limiter is not None:
@@ -100,6 +135,12 @@ def services_of(request: HTTPConnection) -> Services:
     """Return what the application works with."""
     services: Services = request.app.state.services
     return services
+
+
+def username_in(scope: Scope) -> str:
+    """Return who calls, by name; empty where that is not known."""
+    caller: Caller | None = scope.get(_CALLER)
+    return "" if caller is None else caller.username
 
 
 def caller_of(request: HTTPConnection) -> Caller:

@@ -15,6 +15,10 @@ from typing import Any, Final, Protocol
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.request import SolvedBy
 
+PATH_PREFIX: Final = "/engine-ops"
+"""Before a path of this API where a right names it (``nonResourceURLs``): Kubernetes' own ClusterRole system:discovery
+gives everybody who is authenticated ``get`` on ``/api/*``, meaning the API server's."""
+
 SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 
 
