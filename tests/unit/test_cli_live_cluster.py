@@ -515,13 +515,15 @@ def test_the_context_of_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert source == "mine"
     with _chosen(None, None) as source:
         assert source is None
-    monkeypatch.setenv("KUBECONFIG", "one:two")
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.touch()
+    monkeypatch.setenv("KUBECONFIG", f"{one}:{two}")
     with _chosen(None, "other") as source:
         assert source is not None
         first, *rest, last = source.split(":")
         assert first == last
         assert json.loads(Path(first).read_text())["current-context"] == "other"
-    assert rest == ["one", "two"]
+    assert rest == [str(one), str(two)]
     assert not Path(first).exists()
 
 
@@ -536,8 +538,7 @@ def test_a_context_that_is_not_there(tmp_path: Path) -> None:
     path.write_text(json.dumps(config))
     result = engine_ops("solve", "--type", "resource", "--kubeconfig", path, "--context", "nowhere")
     assert result.exit_code == 1
-    assert "no credentials" in result.stderr
-    assert "nowhere" in result.stderr
+    assert result.stderr == f"Error: no credentials from {path}: there is no context nowhere; there are: c\n"
 
 
 def test_an_api_server_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:

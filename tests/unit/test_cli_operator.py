@@ -400,13 +400,14 @@ def test_the_doctor_on_plugins() -> None:
 
 
 def test_the_doctor_on_requests() -> None:
+    assert check_requests(Part([]), "", NOW) == [ok("requests", "there are none")]
     assert check_requests(Part([row(), row("new", None, age=5)]), "", NOW) == [ok("requests", "2, 2 as they should be")]
     stalled, unseen, waiting = check_requests(Part([STALLED, WAITS, row("old", None, age=3600)]), "", NOW)
     assert (stalled.level, stalled.message) == (Level.FINDING, "1 stalled, InvalidData: shop/wrong: told")
     assert unseen.message == "1 without a word from the operator for 60m: shop/old"
     assert (waiting.level, waiting.message) == (Level.NOTE, "1 waiting, NoPlugin: shop/waits")
     many = [row(f"r{number}", "InvalidData", ready=False, true=("Stalled",)) for number in range(5)]
-    assert "5 stalled, InvalidData: shop/r0, shop/r1, shop/r2 and 2 more: told" in [
+    assert "5 stalled, InvalidData: shop/r0, shop/r1, shop/r2 and 2 more; the first: told" in [
         one.message for one in check_requests(Part(many), "", NOW)
     ]
     assert "in namespace shop, the only one" in check_requests(Part([]), "shop", NOW)[0].message
@@ -557,7 +558,10 @@ def test_usage_errors(arguments: tuple[str, ...]) -> None:
 def test_no_credentials(command: str, tmp_path: Path) -> None:
     result = engine_ops(command, "--kubeconfig", tmp_path / "none-such")
     assert result.exit_code == (2 if command == "doctor" else 1)
-    assert "no credentials from" in (result.stdout if command == "doctor" else result.stderr)
+    said = result.stdout if command == "doctor" else result.stderr
+    assert f"no credentials from {tmp_path}/none-such: there is no such file; KUBECONFIG or --kubeconfig" in said
+    said = engine_ops(command, "--kubeconfig", tmp_path / "none-such", "--context", "a").output
+    assert f"no credentials from {tmp_path}/none-such: there is no such file" in said
     if command == "doctor":
         shown = json.loads(engine_ops("doctor", "--kubeconfig", tmp_path / "none-such", "-o", "json").stdout)
         assert (shown["healthy"], shown["checks"][0]["level"]) == (False, "unknown")

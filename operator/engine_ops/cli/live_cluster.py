@@ -19,8 +19,8 @@ from engine_ops.cli.cluster_dump import RESOURCES
 from engine_ops.cli.printing import report
 from engine_ops.engine.cluster.decode import RecordDecoder, UndecodableObjectError
 from engine_ops.engine.cluster.records import ClusterSnapshot, PodRecord, snapshot_of
-from engine_ops.kube.connection import Connection
-from engine_ops.kube.errors import ApiError, UnavailableError
+from engine_ops.kube.connection import Connection, context_names, is_there
+from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
 
 PAGE_SIZE: Final = 1000
 """Objects in one answer of the API server, so that neither side holds a large cluster at once."""
@@ -148,11 +148,22 @@ def _chosen(kubeconfig: str | None, context: str | None) -> Iterator[str | None]
 
     A file with nothing else stands first and last: of several, kubectl takes the current context of the first, and the
     Kubernetes client that of the last.
+
+    Raises
+    ------
+    ConnectError
+        If there is no such context.
     """
     if context is None:
         yield kubeconfig
         return
     rest = kubeconfig or os.environ.get("KUBECONFIG") or os.path.expanduser(_DEFAULT_KUBECONFIG)  # noqa: PTH111
+    if not is_there(rest):
+        yield rest  # which opening it says
+        return
+    names = context_names(rest)
+    if names and context not in names:
+        raise ConnectError(f"no credentials from {rest}: there is no context {context}; there are: {', '.join(names)}")
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump({"apiVersion": "v1", "kind": "Config", "current-context": context}, file)
         file.flush()

@@ -308,8 +308,32 @@ def _choose_source(kubeconfig: str | None) -> str | None:
     return str(pathlib.Path("~/.kube/config").expanduser())
 
 
+def is_there(source: str) -> bool:
+    """Return whether any of the files of a kubeconfig, with ``:`` between, is there."""
+    return any(pathlib.Path(path).expanduser().exists() for path in source.split(os.pathsep) if path)
+
+
+def context_names(source: str) -> tuple[str, ...]:
+    """Return the contexts of a kubeconfig, or of several with ``:`` between; empty where they cannot be read.
+
+    Parameters
+    ----------
+    source
+        The files.
+    """
+    try:
+        contexts, _ = _kube_config.list_kube_config_contexts(source)
+    except (kubernetes_config.ConfigException, OSError, yaml.YAMLError):
+        return ()
+    return tuple(str(context["name"]) for context in contexts)
+
+
 async def _load(source: str | None) -> Configuration:
     configuration = Configuration()
+    if source is not None and not is_there(source):
+        raise ConnectError(
+            f"no credentials from {source}: there is no such file; KUBECONFIG or --kubeconfig names another"
+        )
     try:
         if source is None:
             _kube_config.load_incluster_config(client_configuration=configuration)

@@ -71,7 +71,9 @@ def check_requests(part: Part[list[RequestRow]], counted: str, now: datetime.dat
     rows = part.value or []
     found = []
     for reason, group in _by_reason(rows, "stalled").items():
-        message = f"{len(group)} stalled, {reason}: {_named(group)}: {group[0].to_dict()['message']}"
+        said = group[0].to_dict()["message"]
+        # One sentence of several would else read as that of the last one named.
+        message = f"{len(group)} stalled, {reason}: {_named(group)}{'; the first' if len(group) > 1 else ''}: {said}"
         found.append(finding("requests", message, REQUEST_HINTS.get(reason, _explain(group[0]))))
     unseen = [row for row in rows if row.state == "unseen" and _age(row, now) > UNSEEN_SECONDS]
     if unseen:
@@ -85,6 +87,8 @@ def check_requests(part: Part[list[RequestRow]], counted: str, now: datetime.dat
         for reason, group in _by_reason(rows, "waiting").items()
     ]
     where = f" in namespace {counted}, the only one that you may list" if counted else ""
+    if not rows:
+        return [ok("requests", f"there are none{where}")]
     well = len(rows) - sum(1 for row in rows if row.state in ("stalled", "waiting")) - len(unseen)
     return [*found, *waiting] if found else [ok("requests", f"{len(rows)}{where}, {well} as they should be"), *waiting]
 

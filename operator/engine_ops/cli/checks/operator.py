@@ -106,6 +106,8 @@ def check_lease(glance: Glance, lease: LeaseGlance | None, *, held: bool) -> Fin
     """
     namespace = glance.namespace
     logs = f"see why: kubectl logs -n {namespace} deployment/{NAME} -c operator"
+    if glance.deployment.error is None and glance.deployment.value is None:
+        logs = "see the operator, above"  # there are no logs of what is not there
     if glance.lease.error is not None:
         return unknown("lease", glance.lease.error)
     if lease is None:
