@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 from typing import Any
@@ -57,8 +58,8 @@ class Story:
 
     @property
     def object(self) -> dict[str, Any]:
-        """The whole object, JSON values."""
-        return as_object(self.kind, self.spec, self.status, self.generation)
+        """The whole object, JSON values; another one each time."""
+        return copy.deepcopy(as_object(self.kind, self.spec, self.status, self.generation))
 
 
 def as_object(kind: str, spec: dict[str, Any], status: Status | None, generation: int) -> dict[str, Any]:
