@@ -50,7 +50,7 @@ def by_id(points: list[Point]) -> collections.Counter[str]:
 
 
 class Askers:
-    """Ask without pause, each question until it has been answered. A context manager.
+    """Ask on and on, each question until it has been answered. A context manager.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Askers:
         try:
             with self._world.client(self._token, timeout=20) as client:
                 number = 0
-                while not self._over.is_set():
+                while not self._over.wait(0.02):
                     number += 1
                     self._ask(client, f"{asker}-{number}", number * ASKERS + asker)
         except BaseException as error:  # noqa: BLE001 - the test raises it, in its own thread
@@ -132,7 +132,7 @@ def test_kill_9_among_questions_loses_no_flushed_answer_and_doubles_none(world: 
     points = history.wait(lambda found: last <= by_id(found).keys(), WAIT_SECONDS)
     counts = by_id(points)
     logger.info("%d kills, %d answers, %d seen in the history before one", KILLS, len(askers.answered), len(flushed))
-    assert len(flushed) > 20 * (KILLS - 1)
+    assert len(flushed) >= KILLS, "each life had one at least"
     assert flushed <= counts.keys()
     assert not [key for key, count in collections.Counter(map(key_of, points)).items() if count != 1]
     # Asked once, there once at most. Who asks again after an answer that was lost on its way has asked twice.
