@@ -20,15 +20,20 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import NamedTuple
 
 from tabulate import tabulate
 
 from lib.dockerfile import Copy, DockerfileError, Run, Stage, read_dockerfile
+from lib.image_layer import MB, Layer, bytes_in, leftovers, take_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 APPLICATION = "opt/engine-ops"
+EXTRAS = ("ml",)
+"""What requirements.lock has beside the dependencies: the shipped models are trained in the image."""
+ALLOWED_MB = 20
 FROM_THE_HOST = (
     "hosts", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "passwd", "group", "pip.conf", "resolv.conf", "ssl",
 )  # fmt: skip
@@ -51,12 +56,24 @@ mount -t tmpfs -o size=64m,mode=1777 tmpfs {root}/tmp
 
 
 class Trial(NamedTuple):
-    """A command in the last stage, and what it must do."""
+    """A command in the last stage, and what it must do. The entry point is the image's, unless another one is named."""
 
     arguments: tuple[str, ...]
     exit_code: int
     says: str
     stdin: str = ""
+    entry_point: tuple[str, ...] = ()
+    shown: str = ""
+
+
+TRAINS = """
+import numpy
+from sklearn.ensemble import HistGradientBoostingRegressor
+inputs = numpy.arange(80.0).reshape(-1, 1)
+model = HistGradientBoostingRegressor(loss="quantile", quantile=0.9, max_iter=5).fit(inputs, inputs.ravel())
+print("predicts", model.predict(inputs).shape)
+"""
+DESCRIBES_THE_API = "from engine_ops.server.openapi_text import render; print(render())"
 
 
 TRIALS = (
@@ -68,6 +85,10 @@ TRIALS = (
         "web-shop",
         (ROOT / "manifests" / "samples" / "resource-node-capacity.yaml").read_text(encoding="utf-8"),
     ),
+    Trial(
+        ("-c", DESCRIBES_THE_API), 0, "/api/v1/optimize", entry_point=("python",), shown="the REST API's description"
+    ),
+    Trial(("-c", TRAINS), 0, "predicts (80,)", entry_point=("python",), shown="training with scikit-learn"),
     # The image's default command, without a cluster to connect to: one sentence, and no traceback.
     Trial((), 1, "error: no credentials"),
 )
@@ -162,7 +183,7 @@ def _as_user(root: Path, stage: Stage, trial: Trial) -> subprocess.CompletedProc
     """Run the image's entry point as Kubernetes would: unprivileged, without capabilities, on a read-only root."""
     user, _, group = stage.user.partition(":")
     confined = f"setpriv --reuid {user} --regid {group} --clear-groups --bounding-set=-all --no-new-privs"
-    command = shlex.join([*stage.entrypoint, *(trial.arguments or stage.command)])
+    command = shlex.join(_command(stage, trial))
     script = f"set -e\n{MOUNTS.format(root=root)}{READ_ONLY.format(root=root)}"
     script += f"exec chroot {root} {confined} env -C {stage.directory} {command}"
     return _unshared(script, stage.environment, TRIAL_SECONDS, trial.stdin)
@@ -183,20 +204,21 @@ def _unshared(
     )
 
 
+def _command(stage: Stage, trial: Trial) -> list[str]:
+    return [*(trial.entry_point or stage.entrypoint), *(trial.arguments or stage.command)]
+
+
 def _report(roots: Mapping[str, Path], last: Stage) -> int:
     root = roots[last.name]
     packages = next((root / APPLICATION / "lib").glob("python*")) / "site-packages"
-    sizes = {entry.name: _bytes_of(entry) for entry in packages.iterdir()}
-    rows = [
-        ["the last stage's layer, all of it", _bytes_of(root / APPLICATION)],
-        ["  its site-packages", _bytes_of(packages)],
-        *[[f"    {name}", size] for name, size in sorted(sizes.items(), key=lambda pair: -pair[1])[:6]],
-        ["beside it: the same with the tools that built it", _bytes_of(roots["build"] / "opt")],
-    ]
-    print("\n" + tabulate([[name, f"{size / 2**20:.1f}"] for name, size in rows], headers=("what", "MiB")))
+    layer = take_apart(root / APPLICATION, packages, ROOT / "pyproject.toml", EXTRAS)
+    _print_sizes(layer, bytes_in(roots["build"] / "opt"))
     python = Path(f"{root}.python")
-    unwanted = [*packages.glob("pip*"), *packages.glob("hatchling*"), *python.glob("lib/python*/site-packages/pip*")]
-    results = [["no pip and no build tools", not unwanted, ", ".join(path.name for path in unwanted)]]
+    unwanted = [*leftovers(root / APPLICATION), *python.glob("lib/python*/site-packages/pip*")]
+    shown = ", ".join(str(path.relative_to(root)) for path in unwanted[:5])
+    results = [["no build tools, caches or tests", not unwanted, shown]]
+    more = layer.more_bytes / MB
+    results.append([f"at most {ALLOWED_MB} MB beside the dependencies", more <= ALLOWED_MB, f"{more:.1f} MB"])
     for trial in TRIALS:
         started = time.monotonic()
         done = _as_user(root, last, trial)
@@ -204,17 +226,26 @@ def _report(roots: Mapping[str, Path], last: Stage) -> int:
         said = done.stdout + done.stderr
         passed = done.returncode == trial.exit_code and trial.says in said and "Traceback" not in said
         note = f"exit code {done.returncode}, {seconds:.1f} s" + ("" if passed else f"\n{said[-2000:]}")
-        results.append([shlex.join([*last.entrypoint, *(trial.arguments or last.command)]), passed, note])
-    shown = [[what, "yes" if passed else "NO", note] for what, passed, note in results]
+        results.append([trial.shown or shlex.join(_command(last, trial)), passed, note])
+    rows = [[what, "yes" if passed else "NO", note] for what, passed, note in results]
     print(f"\nas user {last.user}, without capabilities, on a read-only root:")
-    print(tabulate(shown, headers=("what", "as it should", "")))
+    print(tabulate(rows, headers=("what", "as it should", "")))
     return sum(not passed for _, passed, _ in results)
 
 
-def _bytes_of(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(entry.lstat().st_size for entry in path.rglob("*") if not entry.is_dir())
+def _print_sizes(layer: Layer, build_bytes: int) -> None:
+    rows = [
+        [part.name, part.own_bytes / MB, part.with_bytes / MB, shorten(" ".join(part.brings), 60, placeholder=" ...")]
+        for part in layer.parts
+    ]
+    named = sum(part.with_bytes for part in layer.parts)
+    rows += [
+        ["all dependencies", None, named / MB, f"{layer.bytecode_bytes / MB:.1f} of them bytecode"],
+        ["more: this project", None, layer.project_bytes / MB, "its bytecode included"],
+        ["more: the environment's own", None, (layer.more_bytes - layer.project_bytes) / MB, ""],
+        ["the last stage's layer", None, layer.total_bytes / MB, f"the build stage's /opt: {build_bytes / MB:.0f}"],
+    ]
+    print("\n" + tabulate(rows, headers=("dependency", "MB", "with what it needs", ""), floatfmt=".1f"))
 
 
 if __name__ == "__main__":
