@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 
 from engine_ops.server import optimize, plugins, workload_data
 from engine_ops.server.about import About
-from engine_ops.server.authentication import Authentication
-from engine_ops.server.body_limit import BodyLimit
+from engine_ops.server.authentication import Authentication, username_in
+from engine_ops.server.body_limit import SHARE, Bodies, BodyLimit
 from engine_ops.server.openapi_document import document
 from engine_ops.server.optimizer import Optimizer
 from engine_ops.server.problem_handlers import NoRoute, Problems, answer_invalid, answer_problem
@@ -48,8 +48,16 @@ def create_app(services: Services, *, version: str) -> FastAPI:
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(HTTPException, NoRoute(route for router in routers for route in router.routes))
     # From the inside out: a body that is too long costs no look at a token, and whatever is raised is answered.
-    app.add_middleware(Authentication, access=services.access, limiter=_limiter(services.limits))
-    app.add_middleware(BodyLimit, limit_bytes=services.limits.body_bytes)
+    limits = services.limits
+    app.add_middleware(
+        Authentication, access=services.access, limiter=_limiter(limits), at_once=limits.requests_at_once
+    )
+    app.add_middleware(
+        BodyLimit,
+        limit_bytes=limits.body_bytes,
+        together=Bodies(max(limits.bodies_bytes, SHARE * limits.body_bytes)),
+        owner=username_in,
+    )
     app.add_middleware(Problems)
     return app
 

@@ -60,9 +60,7 @@ class Authentication:
         follows events, holds a connection for as long, of which there are not many.
     """
 
-    def __init__(
-        self, app: ASGIApp, access: Access, limiter: RateLimiter | None = None, *, at_once: int = 0
-    ) -> None:
+    def __init__(self, app: ASGIApp, access: Access, limiter: RateLimiter | None = None, *, at_once: int = 0) -> None:
         self._app = app
         self._access = access
         self._limiter = limiter

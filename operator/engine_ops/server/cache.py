@@ -99,19 +99,18 @@ class ResultCache:
         }
 
 
-def cache_key(question: Question, *, data: bytes, constraints: bytes, lineup: str) -> bytes:
+def cache_key(question: Question, *, content: bytes, lineup: str) -> bytes:
     """Return the key of a question: equal for questions that are answered alike.
 
     Parameters
     ----------
     question
         The question. Its id and who asks it do not matter; the namespace does where plugins see it.
-    data, constraints
-        JSON of its data and constraints, in a form that does not depend on how they were written.
+    content
+        Digest of its data and constraints, which does not depend on how they were written.
     lineup
         `engine_ops.server.backend.Engine.lineup` for it.
     """
     namespace = question.namespace if lineup else None
     head = msgspec.json.encode([question.type, question.plugin, question.search_seconds, lineup, namespace])
-    # No JSON has a zero byte in it: the parts cannot run into each other.
-    return hashlib.sha256(b"\0".join((head, constraints, data))).digest()
+    return hashlib.sha256(b"\0".join((head, content))).digest()

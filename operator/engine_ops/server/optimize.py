@@ -15,6 +15,7 @@ from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.server.answers import response_of
 from engine_ops.server.authentication import caller_of, namespace_of, require
 from engine_ops.server.backend import Right
+from engine_ops.server.body_limit import taken as body_taken
 from engine_ops.server.documented import problems, shown, taken
 from engine_ops.server.events import MEDIA_TYPE as EVENTS
 from engine_ops.server.events import EventStream, position_in, until_gone
@@ -32,7 +33,8 @@ from engine_ops.server.optimize_models import (
 )
 from engine_ops.server.optimizer import Optimizer
 from engine_ops.server.problems import ProblemError
-from engine_ops.server.question_reading import ReadQuestion, read_question
+from engine_ops.server.question_reading import LONG_BYTES, ReadQuestion, read_question
+from engine_ops.server.request_body import read_body
 
 PATH: Final = "/api/v1/optimize"
 
@@ -189,6 +191,7 @@ def router(optimizer: Optimizer) -> APIRouter:
 class _Handlers:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
+        self._reading_long = asyncio.Semaphore(1)
 
     async def post(self, request: Request) -> Response:
         caller = caller_of(request)
@@ -196,8 +199,7 @@ class _Handlers:
         namespace = await namespace_of(request, caller)
         await require(request, _right(namespace))
         later = _says(request, "prefer", "respond-async")
-        body = await _body(request, self._optimizer.limits.body_bytes)
-        read = read_question(body, namespace=namespace, username=caller.username)
+        read = await self._read(await _body(request, self._optimizer.limits.body_bytes), namespace, caller.username)
         if later:
             _check_addressable(read.question.id)
         tail, key, headers = self._look_up(request, read)
@@ -206,7 +208,9 @@ class _Handlers:
             extra = {"Location": _link(job), "Preference-Applied": "respond-async"}
             return _json(_job(job), 202, headers | extra)
         if tail is None:
-            ended = await self._wait(request, self._optimizer.start(read, key))
+            job = self._optimizer.start(read, key)
+            body_taken(request.scope)  # what is being answered has a bound of its own
+            ended = await self._wait(request, job)
             if ended.problem is not None:
                 raise ended.problem
             tail = ended.tail
@@ -225,6 +229,13 @@ class _Handlers:
         position = position_in(job, request.headers.get("last-event-id"))
         # 204 ends the attempts of a browser to come back.
         return Response(status_code=204) if position is None else EventStream(job, position)
+
+    async def _read(self, body: bytes, namespace: str, username: str) -> ReadQuestion:
+        """Read a question; a long one on another thread, one after another: what others ask is not to wait for it."""
+        if len(body) <= LONG_BYTES:
+            return read_question(body, namespace=namespace, username=username)
+        async with self._reading_long:
+            return await asyncio.to_thread(read_question, body, namespace=namespace, username=username)
 
     def _look_up(self, request: Request, read: ReadQuestion) -> tuple[bytes | None, bytes | None, dict[str, str]]:
         """Return the tail of a cached answer, the key to put an answer under, and headers that tell which it was."""
@@ -318,19 +329,7 @@ async def _body(request: Request, limit_bytes: int) -> bytes:
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise ProblemError("unsupported-media-type", "The body must be JSON: Content-Type: application/json.")
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit_bytes:
-            raise ProblemError("too-large", f"The body is longer than {limit_bytes} bytes.")
-        pieces.append(piece)
-        if not message.get("more_body"):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return await read_body(request, limit_bytes)
 
 
 def _link(job: Job) -> str:

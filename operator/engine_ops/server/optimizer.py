@@ -69,7 +69,7 @@ class Optimizer:
         """Return under which key a question's answer is in the cache, as long as the lineup stays."""
         question = read.question
         lineup = self._engine.lineup(question.type, question.plugin)
-        return cache_key(question, data=read.data, constraints=read.constraints, lineup=lineup)
+        return cache_key(question, content=read.content, lineup=lineup)
 
     def cached(self, key: bytes) -> bytes | None:
         """Return the tail of a cached answer; None where there is none."""

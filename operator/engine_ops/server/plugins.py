@@ -35,12 +35,16 @@ from engine_ops.server.plugin_models import (
     wire,
     wire_details,
 )
-from engine_ops.server.problem_handlers import invalid
+from engine_ops.server.problem_handlers import MAX_ERRORS, invalid
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.replies import json_reply
+from engine_ops.server.request_body import read_body
 
 MAX_DEPTH: Final = 64
 """Of objects and arrays in each other in a plugin's settings."""
+
+MAX_PATCH_BYTES: Final = 2**20
+"""Of the body of a change: the API server keeps no object that is much longer."""
 
 MAX_NAME_LENGTH: Final = 253
 
@@ -217,13 +221,18 @@ async def _read_patch(request: Request) -> PluginChange:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _BODY_TYPES:
         raise ProblemError("unsupported-media-type", "The body must be JSON, and Content-Type application/json.")
-    text = await request.body()
+    text = await read_body(request, MAX_PATCH_BYTES)
     if is_too_deep(text, MAX_DEPTH):
         raise ProblemError("malformed", f"The body is nested more than {MAX_DEPTH} deep.")
     try:
         body = msgspec.json.decode(text)
     except (ValueError, RecursionError):
         raise ProblemError("malformed", "The body is not JSON.") from None
+    if isinstance(body, dict):
+        # Of thousands of unknown fields each would be a fault, and some are as good.
+        known = PluginPatch.model_fields
+        unknown = [name for name in body if name not in known][:MAX_ERRORS]
+        body = {name: body[name] for name in (*known, *unknown) if name in body}
     try:
         patch = PluginPatch.model_validate(body)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
@@ -28,6 +29,12 @@ CANONICAL_BYTES: Final = 2**20
 """Longer data is compared as it is written: to bring 10 MiB into one form would hold up everybody for a third of a
 second. Solvers check it as they do all data."""
 
+LONG_BYTES: Final = 2**18
+"""Of a longer body nothing is made Python objects that is not short itself: that takes seconds for 10 MiB of brackets,
+in which no other thread of the process gets its turn."""
+
+_SHORT_BYTES: Final = 4096
+
 _Type = Literal["resource", "scheduling", "performance", "ml-driven", "genetic", "simulated-annealing"]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 _ID: Final = re.compile(r"[^\x00-\x1f\x7f]+")
@@ -44,7 +51,22 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_o
     timeout_seconds: Annotated[float, msgspec.Meta(ge=1, le=MAX_SECONDS)] | None = None
 
 
+class _Parts(msgspec.Struct, rename="camel", kw_only=True, gc=False):
+    """The same with nothing looked at, and other members passed over."""
+
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    constraints: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    plugin: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    search_seconds: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    timeout_seconds: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_PARTS: Final = msgspec.json.Decoder(_Parts)
+_NAMES: Final = {field.name: field.encode_name for field in msgspec.structs.fields(_Envelope)}
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _ANYTHING: Final = msgspec.json.Decoder()
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
 
@@ -57,15 +79,14 @@ class ReadQuestion:
     ----------
     question
         For the engine.
-    data, constraints
-        JSON that is the same however the question was written, up to `CANONICAL_BYTES`.
+    content
+        SHA-256 of data and constraints, the same however they were written, up to `CANONICAL_BYTES`.
     warnings
         What is done otherwise than asked.
     """
 
     question: Question
-    data: bytes
-    constraints: bytes
+    content: bytes
     warnings: tuple[str, ...]
 
 
@@ -89,7 +110,7 @@ def read_question(body: bytes, *, namespace: str, username: str) -> ReadQuestion
     try:
         envelope = _ENVELOPE.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(_faults(body) or [Fault("body", str(error))]) from None
+        raise _invalid(_faults(body) or [_told(error)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from None
     data, constraints = bytes(envelope.data), bytes(envelope.constraints)
@@ -118,7 +139,9 @@ def read_question(body: bytes, *, namespace: str, username: str) -> ReadQuestion
         timeout_seconds=timeout_seconds,
     )
     warnings = () if treated_as is None else (f"type {envelope.type} is treated as {treated_as}",)
-    return ReadQuestion(question, _canonical(data), _canonical(constraints), warnings)
+    # No JSON has a zero byte in it: the two cannot run into each other.
+    content = hashlib.sha256(b"\0".join((_canonical(constraints), _canonical(data)))).digest()
+    return ReadQuestion(question, content, warnings)
 
 
 def _canonical(text: bytes) -> bytes:
@@ -139,7 +162,7 @@ def _canonical(text: bytes) -> bytes:
 
 
 def _faults(body: bytes) -> list[Fault]:
-    """Return what is wrong with JSON that is no question.
+    """Return what is wrong with JSON that is no question; of a long one perhaps not that it has unknown fields.
 
     Raises
     ------
@@ -147,16 +170,48 @@ def _faults(body: bytes) -> list[Fault]:
         400 where it is no JSON either.
     """
     try:
-        value: Any = _ANYTHING.decode(body)
+        value: Any = _ANYTHING.decode(body) if len(body) <= LONG_BYTES else _short_of(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from None
     if not isinstance(value, dict):
         return [Fault("", "must be an object with id, type and data")]
+    # Of tens of thousands of unknown fields each would be a fault, and some are as good.
+    names = [name for name in value if name in _NAMES.values()]
+    names += [name for name in value if name not in _NAMES.values()][:MAX_ERRORS]
     try:
-        OptimizeRequest.model_validate(value, by_alias=True, by_name=False)
+        OptimizeRequest.model_validate({name: value[name] for name in names}, by_alias=True, by_name=False)
     except ValidationError as error:
         return faults_of(error)
     return []
+
+
+def _short_of(body: bytes) -> dict[str, Any] | None:
+    """Return the known members of a long body, with something in place of what is long; None where it is no object.
+
+    Raises
+    ------
+    msgspec.DecodeError, UnicodeDecodeError
+        If it is no JSON.
+    """
+    try:
+        parts = _PARTS.decode(body)
+    except msgspec.ValidationError:
+        return None
+    given = {name: getattr(parts, field) for field, name in _NAMES.items()}
+    return {name: _stand_in(bytes(raw)) for name, raw in given.items() if raw is not msgspec.UNSET}
+
+
+def _stand_in(raw: bytes) -> Any:
+    if len(raw) <= _SHORT_BYTES or raw[:1] not in b'{["':
+        return _ANYTHING.decode(raw)
+    # No text that is looked at may be as long.
+    return {b"{": {}, b"[": [], b'"': "x" * _SHORT_BYTES}[raw[:1]]
+
+
+def _told(error: msgspec.ValidationError) -> Fault:
+    """Return what the decoder found first, in the words that the others have."""
+    unknown = _UNKNOWN.match(str(error))
+    return Fault(unknown[1], "unknown field") if unknown else Fault("body", str(error)[:MAX_PATH_LENGTH])
 
 
 def _malformed(error: Exception) -> ProblemError:

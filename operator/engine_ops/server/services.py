@@ -15,10 +15,14 @@ class ApiLimits:
     ----------
     body_bytes
         Of a request's body; a longer one is refused unread.
+    bodies_bytes
+        Of all bodies together that have come and are not being worked on yet; of one user half of it.
     body_seconds
         For a body to arrive.
     requests_per_second, burst
         Of one user, or of one address before it is known who calls.
+    requests_at_once
+        Of one user that are not answered yet, streams among them; 0 for as many as they like.
     in_flight_per_worker
         So many questions are being answered at once for each worker; further ones are told to come later.
     cache_entries, cache_bytes
@@ -29,9 +33,11 @@ class ApiLimits:
     """
 
     body_bytes: int = 10 * 2**20
+    bodies_bytes: int = 64 * 2**20
     body_seconds: float = 30.0
     requests_per_second: float = 100.0
     burst: int = 200
+    requests_at_once: int = 250
     in_flight_per_worker: int = 2
     cache_entries: int = 1000
     cache_bytes: int = 32 * 2**20
