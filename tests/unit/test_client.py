@@ -155,6 +155,18 @@ def test_the_namespace_of_the_client(kind: type[Caller], api: StandIn) -> None:
     assert [urlsplit(asked.path).query for asked in api.asked] == ["namespace=mine", "namespace=other"]
 
 
+def test_an_id_is_the_users_whatever_the_namespace(kind: type[Caller], api: StandIn) -> None:
+    """The API knows the namespace of a running request, and refuses a parameter that it would not read."""
+    state = Said.json({"requestId": "a", "status": "done"})
+    api.answers = [state, state, Said.problem("not-found", 404)]
+    client = kind(api.url, namespace="mine")
+    client("state", "a")
+    client("cancel", "a")
+    with pytest.raises(NotFoundError):
+        client.events("a")
+    assert [urlsplit(asked.path).query for asked in api.asked] == [""] * 3
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serve_support import Served, serving, start, until
 
-from engine_ops import AsyncEngineOpsClient, OptimizationResult
+from engine_ops import AsyncEngineOpsClient, EngineOpsClient, OptimizationResult
 from engine_ops.cli.main import main
 from engine_ops.client import BadRequestError, ConflictError, Improvement, NotFoundError
 from engine_ops.plugins.kept_settings import KeptPlugin, KeptSettings, SettingsError
@@ -196,6 +196,14 @@ def test_data_go_where_the_user_s_data_are(tmp_path: Path) -> None:
         assert third.wait_until_ended() == 1
         assert any("Address already in use" in line for line in third.lines), third.lines
     assert (tmp_path / ".local" / "share" / "engine-ops" / "history").is_dir()
+
+
+def test_a_long_question_of_a_client_with_a_namespace() -> None:
+    with serving("--memory") as served, EngineOpsClient(served.url, timeout=60, namespace="team") as client:
+        client.submit({**LONG, "id": "short", "searchSeconds": 0})
+        assert isinstance(list(client.events("short"))[-1], OptimizationResult)
+        assert client.state("short").status == client.cancel("short").status == "done"
+        assert len(client.export(namespace="team")) == 1
 
 
 def test_it_ends_at_once_when_the_terminal_says_so() -> None:

@@ -108,17 +108,15 @@ class AsyncEngineOpsClient:
         """
         return await self._do(calls.submit(request, namespace or self._namespace))
 
-    async def state(self, request_id: str, *, namespace: str | None = None) -> OptimizationState:
+    async def state(self, request_id: str) -> OptimizationState:
         """Return how a submitted request stands, with its answer when there is one."""
-        return await self._do(calls.state(request_id, namespace or self._namespace))
+        return await self._do(calls.state(request_id))
 
-    async def cancel(self, request_id: str, *, namespace: str | None = None) -> OptimizationState:
+    async def cancel(self, request_id: str) -> OptimizationState:
         """End a submitted request: the best answer so far is its ``response``. One that has ended stays as it is."""
-        return await self._do(calls.cancel(request_id, namespace or self._namespace))
+        return await self._do(calls.cancel(request_id))
 
-    async def events(
-        self, request_id: str, *, namespace: str | None = None
-    ) -> AsyncIterator[Improvement | OptimizationResult]:
+    async def events(self, request_id: str) -> AsyncIterator[Improvement | OptimizationResult]:
         """Follow a submitted request: each improvement, and last the answer. A broken connection is taken up again.
 
         Raises
@@ -133,7 +131,7 @@ class AsyncEngineOpsClient:
         )
         while True:
             parser = EventParser(last_id)
-            call = calls.events(request_id, namespace or self._namespace, last_id)
+            call = calls.events(request_id, last_id)
             broken: Exception | None = None
             try:
                 async with self._request(call, timeout) as answer:

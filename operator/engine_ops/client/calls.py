@@ -60,22 +60,22 @@ def submit(request: OptimizationRequest | Mapping[str, Any], namespace: str | No
     return Call("POST", OPTIMIZE, _model(OptimizationState), _in(namespace), _body(request), headers)
 
 
-def state(request_id: str, namespace: str | None) -> Call[OptimizationState]:
+def state(request_id: str) -> Call[OptimizationState]:
     """How an asynchronous request stands."""
-    return Call("GET", _request_path(request_id), _model(OptimizationState), _in(namespace))
+    return Call("GET", _request_path(request_id), _model(OptimizationState))
 
 
-def cancel(request_id: str, namespace: str | None) -> Call[OptimizationState]:
+def cancel(request_id: str) -> Call[OptimizationState]:
     """End an asynchronous request, and take the best so far."""
-    return Call("DELETE", _request_path(request_id), _model(OptimizationState), _in(namespace))
+    return Call("DELETE", _request_path(request_id), _model(OptimizationState))
 
 
-def events(request_id: str, namespace: str | None, last_id: str) -> Call[None]:
+def events(request_id: str, last_id: str) -> Call[None]:
     """Follow an asynchronous request. The answer goes on; see `event_of`."""
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
     if last_id:
         headers["Last-Event-ID"] = last_id
-    return Call("GET", _request_path(request_id) + "/events", lambda _: None, _in(namespace), headers=headers)
+    return Call("GET", _request_path(request_id) + "/events", lambda _: None, headers=headers)
 
 
 def event_of(event: ServerEvent) -> Improvement | OptimizationResult | None:

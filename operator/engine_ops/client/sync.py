@@ -132,15 +132,15 @@ class EngineOpsClient:
         """
         return self._do(calls.submit(request, namespace or self._namespace))
 
-    def state(self, request_id: str, *, namespace: str | None = None) -> OptimizationState:
+    def state(self, request_id: str) -> OptimizationState:
         """Return how a submitted request stands, with its answer when there is one."""
-        return self._do(calls.state(request_id, namespace or self._namespace))
+        return self._do(calls.state(request_id))
 
-    def cancel(self, request_id: str, *, namespace: str | None = None) -> OptimizationState:
+    def cancel(self, request_id: str) -> OptimizationState:
         """End a submitted request: the best answer so far is its ``response``. One that has ended stays as it is."""
-        return self._do(calls.cancel(request_id, namespace or self._namespace))
+        return self._do(calls.cancel(request_id))
 
-    def events(self, request_id: str, *, namespace: str | None = None) -> Iterator[Improvement | OptimizationResult]:
+    def events(self, request_id: str) -> Iterator[Improvement | OptimizationResult]:
         """Follow a submitted request: each improvement, and last the answer. A broken connection is taken up again.
 
         Raises
@@ -152,7 +152,7 @@ class EngineOpsClient:
         attempts = Attempts(self._settings.timeout_seconds)
         while True:
             parser = EventParser(last_id)
-            call = calls.events(request_id, namespace or self._namespace, last_id)
+            call = calls.events(request_id, last_id)
             broken: Exception | None = None
             try:
                 with self._send(call, timeout=(self._settings.timeout_seconds, SILENCE_SECONDS), stream=True) as answer:
