@@ -567,6 +567,16 @@ def test_no_credentials(command: str, tmp_path: Path) -> None:
         assert (shown["healthy"], shown["checks"][0]["level"]) == (False, "unknown")
 
 
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"current-context": "a", "contexts": [{"name": "a"}]}', "a: 1"])
+@pytest.mark.parametrize("options", [(), ("--context", "b")])
+def test_a_kubeconfig_that_is_none(text: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    result = engine_ops("status", "--kubeconfig", path, *options)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: no credentials from ")
+
+
 def complete(line: str, shell: str = "bash") -> list[str]:
     words = line.split(" ")
     environment = {"_ENGINE_OPS_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}

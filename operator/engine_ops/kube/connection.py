@@ -31,6 +31,17 @@ NAMESPACE_FILE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/nam
 # The client's configuration loaders carry no type annotations.
 _kube_config: Any = kubernetes_config
 
+UNREADABLE = (
+    kubernetes_config.ConfigException,
+    OSError,
+    yaml.YAMLError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What the client's loaders raise of a kubeconfig; the last four where it is empty, or has another shape."""
+
 REQUEST_TIMEOUT_SECONDS = 30.0
 MAX_CONNECTIONS = 16
 """At so many status writes at once the API server is the limit, not the round trip (measured, see DESIGN)."""
@@ -323,7 +334,7 @@ def context_names(source: str) -> tuple[str, ...]:
     """
     try:
         contexts, _ = _kube_config.list_kube_config_contexts(source)
-    except (kubernetes_config.ConfigException, OSError, yaml.YAMLError):
+    except UNREADABLE:
         return ()
     return tuple(str(context["name"]) for context in contexts)
 
@@ -340,7 +351,7 @@ async def _load(source: str | None) -> Configuration:
         else:
             # The user's file is never written: a refreshed token stays in memory.
             await _kube_config.load_kube_config(source, client_configuration=configuration, persist_config=False)
-    except (kubernetes_config.ConfigException, OSError, yaml.YAMLError) as error:
+    except UNREADABLE as error:
         where = "the Pod's ServiceAccount" if source is None else source
         raise ConnectError(f"no credentials from {where}: {error}") from error
     return configuration
@@ -351,7 +362,7 @@ def _namespace_of(source: str | None) -> str:
         return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
     try:
         contexts, active = _kube_config.list_kube_config_contexts(source)
-    except (kubernetes_config.ConfigException, OSError):
+    except UNREADABLE:
         return "default"
     del contexts
     namespace = (active.get("context") or {}).get("namespace")
