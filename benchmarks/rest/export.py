@@ -1,27 +1,32 @@
-"""What an export of the history costs: time for 10,000 points, and memory for ten times as many.
+"""What an export of the history costs: time and CPU for 10,000 points, and memory for ten times as many.
 
     python benchmarks/rest/export.py [--rounds 7]
 
 Points are those of `history.typical`, some 1 KB of JSON each, in a log whose blocks have been written to its store, as
 in an operator that has run for a while, and read of it, as in one that was started just now. They are selected and
-taken as the REST API takes them (`engine_ops.controllers.direct_history`), on a thread beside the event loop; without
-HTTP. Beside them stands what the standard library's ``json`` takes for the same points, which it has in memory. Times
-are of the clock, the median of several rounds; memory is what was allocated for it at most (tracemalloc). Exits with 1
-beyond a limit.
+taken as the REST API takes them (`engine_ops.controllers.direct_history`), on a thread beside the event loop: first
+without HTTP, then by a client in another process through the whole API. Beside them stands what the standard library's
+``json`` takes for the same points, which it has in memory. Wall is of the clock, CPU what this process used (without
+the client), medians of several rounds, in turns; memory is what was allocated for it at most (tracemalloc). Exits with
+1 beyond a limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import gc
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 # The script may be started from anywhere: what it shares with other benchmarks is found before it is imported.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,6 +38,7 @@ from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.server.backend import PointFilter
 from history.typical import typical_points
+from lib.history_server import EXPORT, fetch, serving
 from lib.summary import Target, target_table
 
 COUNT = 10_000
@@ -40,6 +46,7 @@ MEGABYTE = 1e6
 LIMIT_MS = 200.0
 LIMIT_MEGABYTES = 10.0
 """Of memory for an export, however many points it has: some blocks of 500 points as Python objects, and their JSON."""
+PLAIN = "json.dumps of objects in memory"
 FILTERS = {
     "all": PointFilter(),
     "two namespaces of 20": PointFilter(namespaces=frozenset({"team-01", "team-02"})),
@@ -67,25 +74,71 @@ def taken(selection: SelectedPoints) -> int:
     return sum(len(piece) for piece in selection.json_lines())
 
 
-def median_ms(work: Callable[[], object], rounds: int) -> float:
-    """Return the median milliseconds of several rounds, by the clock."""
-    spent = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        spent.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(spent)
+@dataclasses.dataclass
+class Spent:
+    """Milliseconds of each round."""
+
+    wall_ms: list[float] = dataclasses.field(default_factory=list)
+    cpu_ms: list[float] = dataclasses.field(default_factory=list)
+    points: int = 0
+    size: int = 0
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Wall and CPU."""
+        return statistics.median(self.wall_ms), statistics.median(self.cpu_ms)
 
 
-async def export_ms(log: HistoryLog, chosen: PointFilter, rounds: int) -> float:
-    """Return the median milliseconds from the question to the last byte."""
-    spent = []
-    for _ in range(rounds):
+Export = Callable[[], Awaitable[tuple[float, int, int]]]
+"""Exports once: milliseconds of wall, bytes, points."""
+
+
+async def spent_on(exports: Mapping[str, Export], rounds: int) -> dict[str, Spent]:
+    """Do each in turns, and once before that is not counted."""
+    spent = {name: Spent() for name in exports}
+    for number in range(rounds + 1):
+        for name, export in exports.items():
+            began = time.process_time()
+            wall_ms, size, points = await export()
+            used_ms = (time.process_time() - began) * 1e3
+            if number:
+                each = spent[name]
+                each.wall_ms.append(wall_ms)
+                each.cpu_ms.append(used_ms)
+                each.size, each.points = size, points
+    return spent
+
+
+def without_http(log: HistoryLog, chosen: PointFilter) -> Export:
+    """From the question to the last byte, in this process."""
+
+    async def export() -> tuple[float, int, int]:
         started = time.perf_counter()
         selection = await select(log.collector, chosen)
-        await asyncio.to_thread(taken, selection)
-        spent.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(spent)
+        size = await asyncio.to_thread(taken, selection)
+        return (time.perf_counter() - started) * 1e3, size, len(selection)
+
+    return export
+
+
+def over_http(address: tuple[str, int], path: str, client: ProcessPoolExecutor) -> Export:
+    """From the connection to the last byte, in the client's process."""
+
+    async def export() -> tuple[float, int, int]:
+        return await asyncio.get_running_loop().run_in_executor(client, fetch, *address, path)
+
+    return export
+
+
+def plain_json(documents: Sequence[Mapping[str, Any]]) -> Export:
+    """As the standard library writes the same points."""
+
+    async def export() -> tuple[float, int, int]:
+        started = time.perf_counter()
+        size = sum(len(json.dumps(document).encode()) for document in documents)
+        return (time.perf_counter() - started) * 1e3, size, len(documents)
+
+    return export
 
 
 async def peak_bytes(log: HistoryLog) -> int:
@@ -100,12 +153,6 @@ async def peak_bytes(log: HistoryLog) -> int:
         tracemalloc.stop()
 
 
-def plain_json_ms(rounds: int) -> float:
-    """Return the median milliseconds of the standard library for the same points."""
-    documents = [point.to_dict() for point in typical_points(COUNT)]
-    return median_ms(lambda: sum(len(json.dumps(document).encode()) for document in documents), rounds)
-
-
 async def measure(rounds: int) -> list[Target]:
     """Print what was measured, and return what it should reach."""
     logs_ = dict(zip(("written", "read"), await logs(COUNT), strict=True))
@@ -113,17 +160,36 @@ async def measure(rounds: int) -> list[Target]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    rows: list[tuple[object, ...]] = []
-    targets = []
-    for name, log in logs_.items():
-        for what, chosen in FILTERS.items():
-            spent_ms = await export_ms(log, chosen, rounds)
-            selection = await select(log.collector, chosen)
-            rows.append((f"{name}: {what}", len(selection), taken(selection) / MEGABYTE, spent_ms))
-            if what == "all":
-                targets.append(Target(f"export of 10,000 points, {name}", spent_ms, LIMIT_MS, unit="ms"))
-    rows.append(("json.dumps of objects in memory", COUNT, None, plain_json_ms(rounds)))
-    print(tabulate(rows, ("EXPORT AS JSON LINES", "POINTS", "MB", "MS"), floatfmt=",.1f", tablefmt="simple"))
+    spawning = multiprocessing.get_context("spawn")  # the client shares nothing with what is measured
+    documents = [point.to_dict() for point in typical_points(COUNT)]
+    async with serving(logs_["written"]) as written, serving(logs_["read"]) as read:
+        with ProcessPoolExecutor(1, mp_context=spawning) as client:
+            exports = {
+                f"{name}: {what}": without_http(log, chosen)
+                for name, log in logs_.items()
+                for what, chosen in FILTERS.items()
+            }
+            over = {
+                "written: all": over_http(written, f"{EXPORT}?format=jsonl", client),
+                "read: all": over_http(read, f"{EXPORT}?format=jsonl", client),
+                "read: all, as one JSON object": over_http(read, EXPORT, client),
+            }
+            exports |= {f"{name}, over HTTP": export for name, export in over.items()}
+            spent = await spent_on({**exports, PLAIN: plain_json(documents)}, rounds)
+    rows = [(name, each.points, each.size / MEGABYTE, *each.medians) for name, each in spent.items()]
+    print(tabulate(rows, ("EXPORT", "POINTS", "MB", "WALL MS", "CPU MS"), floatfmt=",.1f", tablefmt="simple"))
+    if any(spent[f"{name}, over HTTP"].size < spent["read: all"].size for name in over):
+        raise RuntimeError("an export over HTTP is shorter than it is without")
+    targets = [
+        Target(
+            f"export of 10,000 points over HTTP, {name}", spent[f"{name}, over HTTP"].medians[0], LIMIT_MS, unit="ms"
+        )
+        for name in over
+    ]
+    targets += [
+        Target(f"CPU against json.dumps, {name}", spent[f"{name}, over HTTP"].medians[1] / spent[PLAIN].medians[1], 1.0)
+        for name in over
+    ]
     many = (await logs(10 * COUNT))[1]
     peaks = {COUNT: await peak_bytes(logs_["read"]), 10 * COUNT: await peak_bytes(many)}
     print("memory:", ", ".join(f"{count:,} points {peak / MEGABYTE:.1f} MB" for count, peak in peaks.items()))
