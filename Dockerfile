@@ -25,7 +25,7 @@ RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-di
     && python -m pip --python /opt/engine-ops/bin/python install --no-compile --no-deps --no-index dist/*.whl
 
 # Bytecode of what is imported, and of nothing else: the root is read-only where it runs, so that each start would compile
-# it anew, which takes two to six times as long. What pip would compile is more than three times as large.
+# it anew, which takes two to six times as long. What pip would compile is nearly three times as large.
 RUN /opt/engine-ops/bin/python -c "import importlib, pkgutil, engine_ops; from engine_ops.plugins.host import preload; \
     names = [module.name for module in pkgutil.walk_packages(engine_ops.__path__, 'engine_ops.')]; \
     [importlib.import_module(name) for name in names if 'devcluster' not in name]; \

@@ -235,7 +235,12 @@ def _report(roots: Mapping[str, Path], last: Stage) -> int:
 
 def _print_sizes(layer: Layer, build_bytes: int) -> None:
     rows = [
-        [part.name, part.own_bytes / MB, part.with_bytes / MB, shorten(" ".join(part.brings), 60, placeholder=" ...")]
+        [
+            part.name,
+            part.own_bytes / MB,
+            part.with_bytes / MB,
+            shorten(" ".join(part.brings), 60, placeholder=" ...", break_on_hyphens=False),
+        ]
         for part in layer.parts
     ]
     named = sum(part.with_bytes for part in layer.parts)
