@@ -174,7 +174,10 @@ async def _serve(
     api: dict[str, Any] | None,
 ) -> bool:
     """Run the operator; return whether it ended as it was told to."""
+    from engine_ops.controllers.garbage import collect_rarely
     from engine_ops.workers.early_pool import EarlyPool
+
+    collect_rarely()
 
     handler = None if plugins is None else "engine_ops.plugins.judging:HANDLER"
     async with EarlyPool(workers, memory_limit_bytes=memory_bytes, handler=handler) as pool:

@@ -85,7 +85,10 @@ def command(
 
 async def _serve(workers: int, memory_bytes: int, api: str, directory: Path | None, points: int) -> bool:
     """Serve; return whether it ended as it was told to."""
+    from engine_ops.controllers.garbage import collect_rarely
     from engine_ops.workers.early_pool import EarlyPool
+
+    collect_rarely()
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
+import importlib
 import sys
 from collections.abc import Callable
 
 from engine_ops.controllers.background import in_background
+from engine_ops.controllers.garbage import spare_what_lives_on
 from engine_ops.controllers.kopf_run import run_kopf
 from engine_ops.controllers.observed import Observed
 from engine_ops.controllers.operator_config import OperatorConfig
@@ -21,7 +22,6 @@ from engine_ops.kube.lease import Lease, LocalLock, own_identity
 from engine_ops.workers.early_pool import EarlyPool
 
 LEASE_NAME = "engine-ops"
-GC_THRESHOLDS = (50_000, 20, 50)
 LEASE_RELEASE_SECONDS = 3.0
 NESTING_LIMIT = 15_000
 """The API server takes JSON that is nested 10,000 deep; at Python's own 1,000 one such object would end every watch."""
@@ -47,6 +47,8 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
         If another operator took over.
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), NESTING_LIMIT))
+    # Half a second to a second of imports, while the API server, the Lease and the workers are waited for.
+    loading = asyncio.create_task(asyncio.to_thread(_load, config), name="load what comes later")
     async with contextlib.AsyncExitStack() as stack:
         observed = Observed.where(config.probes is not None)
         ports = await stack.enter_async_context(Ports(config.probes, config.api, observed.metrics))
@@ -71,6 +73,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
         )
         observed.read_from(lease, parts)
         ports.tell(parts.health())
+        await loading
         if config.api is not None:
             await parts.open_api(ports, config.kubeconfig, stack)
         watched = ", ".join(config.namespaces) or "all namespaces"
@@ -79,7 +82,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             f"{workers} workers; Lease {namespace}/{LEASE_NAME} as {identity}; "
             f"health at {ports.probes_address or 'no address'}; REST API at {ports.api_address or 'no address'}"
         )
-        _spare_the_collector()
+        spare_what_lives_on()
         async with contextlib.AsyncExitStack() as beside:
             await beside.enter_async_context(in_background(lease.hold(), "hold the Lease"))
             await beside.enter_async_context(in_background(ports.watch(), "watch the ports"))
@@ -97,6 +100,17 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
                 raise
 
 
+def _load(config: OperatorConfig) -> None:
+    """Import what is only needed later, and only with some options: those who need it import it there by name."""
+    if config.history is not None:
+        importlib.import_module("engine_ops.controllers.operator_history")
+    if config.plugins is not None:
+        importlib.import_module("engine_ops.controllers.operator_plugins")
+    if config.api is not None:
+        importlib.import_module("engine_ops.controllers.direct")
+        importlib.import_module("engine_ops.server.api_listener")
+
+
 def _apart(connection: Connection, stack: contextlib.AsyncExitStack) -> Connection:
     """Return a connection for the Lease alone, closed by the stack.
 
@@ -105,17 +119,6 @@ def _apart(connection: Connection, stack: contextlib.AsyncExitStack) -> Connecti
     own = connection.apart()
     stack.push_async_callback(own.close)
     return own
-
-
-def _spare_the_collector() -> None:
-    """Keep Python's cycle collector from walking what lives as long as the process, and from running in every parse.
-
-    Decoding one large object allocates tens of thousands of containers, none of them in a cycle; with the default
-    thresholds the collector runs hundreds of times in it.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def _give_back(lease: Lease) -> None:
