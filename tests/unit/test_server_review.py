@@ -6,11 +6,11 @@ import asyncio
 import json
 import threading
 import tracemalloc
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from server_stand_in import DEADLINE_SECONDS, Exchange, HttpClient, StandIns, until
+from server_stand_in import DEADLINE_SECONDS, Exchange, HttpClient, StandIns, StandInSelection, until
 
 from engine_ops.server import optimize
 from engine_ops.server.app import create_app
@@ -307,3 +307,76 @@ class TestAddresses:
             assert (await other.get("/")).status == 429
 
         run(body, requests_per_second=0.001, burst=5)
+
+
+class Busy:
+    """Notes how many threads are in it at once."""
+
+    def __init__(self) -> None:
+        self.most = self.now = self.times = 0
+        self._lock = threading.Lock()
+        self.go_on = threading.Event()
+
+    def work(self) -> None:
+        with self._lock:
+            self.now += 1
+            self.times += 1
+            self.most = max(self.most, self.now)
+        assert self.go_on.wait(DEADLINE_SECONDS)
+        with self._lock:
+            self.now -= 1
+
+
+class TestHistory:
+    """Four tables at once made every caller, and the operator's own loop, wait for half a second now and then."""
+
+    @pytest.mark.parametrize("view", ["stats", "training-format", "export", "export?format=jsonl"])
+    def test_one_at_a_time_is_computed(self, view: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        busy = Busy()
+
+        def lines(_self: StandInSelection) -> Iterator[bytes]:
+            for _ in range(3):
+                busy.work()
+                yield b"{}\n"
+
+        def table(_self: StandInSelection) -> dict[str, Any]:
+            busy.work()
+            return {}
+
+        monkeypatch.setattr(StandInSelection, "json_lines", lines)
+        monkeypatch.setattr(StandInSelection, "statistics", table)
+        monkeypatch.setattr(StandInSelection, "training_format", table)
+
+        async def body(_stand_ins: StandIns, app: Any) -> None:
+            client = HttpClient(app, "a")
+            asked = [client.start("GET", f"/api/v1/plugins/workload-data/{view}") for _ in range(6)]
+            await until(lambda: busy.now == 1)
+            assert (await client.get("/")).status == 200
+            busy.go_on.set()
+            assert [(await one.reply()).status for one in asked] == [200] * 6
+            assert busy.most == 1
+
+        run(body)
+
+    def test_nothing_is_computed_for_who_has_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        busy = Busy()
+
+        def table(_self: StandInSelection) -> dict[str, Any]:
+            busy.work()
+            return {}
+
+        monkeypatch.setattr(StandInSelection, "training_format", table)
+
+        async def body(_stand_ins: StandIns, app: Any) -> None:
+            client = HttpClient(app, "a")
+            asked = [client.start("GET", "/api/v1/plugins/workload-data/training-format") for _ in range(6)]
+            await until(lambda: busy.now == 1)
+            for one in asked[:5]:
+                one.disconnect()
+            busy.go_on.set()
+            assert (await asked[5].reply()).status == 200
+            for one in asked[:5]:
+                await one.task
+            assert busy.times == 2
+
+        run(body)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from itertools import chain
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.server.authentication import permits, require, services_of
 from engine_ops.server.backend import PointFilter, Right, Selection
 from engine_ops.server.documented import problems, shown
+from engine_ops.server.events import until_gone
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.replies import JSON
 from engine_ops.server.workload_models import Export, ExportQuery, PointsQuery, Statistics, TrainingFormat
+
+_T = TypeVar("_T")
 
 MAX_ASKED_AT_ONCE: Final = 16
 """So many namespaces are asked about at the same time."""
@@ -59,9 +63,10 @@ _NEEDS: Final = (
 def router() -> APIRouter:
     """Return the routes. They have to stand before those of `engine_ops.server.plugins`."""
     routes = APIRouter(prefix="/api/v1/plugins/workload-data", tags=["history"])
+    handlers = _Handlers()
     routes.add_api_route(
         "/stats",
-        _stats,
+        handlers.stats,
         operation_id="getWorkloadStatistics",
         summary="Figures on the history",
         description=_NEEDS,
@@ -75,7 +80,7 @@ def router() -> APIRouter:
     }
     routes.add_api_route(
         "/export",
-        _export,
+        handlers.export,
         operation_id="exportWorkloadData",
         summary="Points of the history",
         description=_NEEDS,
@@ -83,7 +88,7 @@ def router() -> APIRouter:
     )
     routes.add_api_route(
         "/training-format",
-        _training_format,
+        handlers.training_format,
         operation_id="getTrainingFormat",
         summary="The history as a table to train on",
         description=_NEEDS,
@@ -95,25 +100,65 @@ def router() -> APIRouter:
     return routes
 
 
-async def _stats(request: Request, query: Annotated[PointsQuery, Query()]) -> Response:
-    selection = await _select(request, query)
-    return await _computed(selection.statistics)
+class _Handlers:
+    """The calls. One at a time is computed on another thread, and of one at a time a piece is written.
 
+    Python runs one thread at a time, each for some milliseconds: with many the loops, of the API and of the operator,
+    would have to wait for all of them whenever they have something to do.
+    """
 
-async def _training_format(request: Request, query: Annotated[PointsQuery, Query()]) -> Response:
-    selection = await _select(request, query)
-    return await _computed(selection.training_format)
+    def __init__(self) -> None:
+        self._computing = asyncio.Semaphore(1)
+        self._writing = asyncio.Semaphore(1)
 
+    async def stats(self, request: Request, query: Annotated[PointsQuery, Query()]) -> Response:
+        selection = await _select(request, query)
+        return await self._computed(request, selection.statistics)
 
-async def _export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
-    selection = await _select(request, query)
-    match query.format:
-        case "jsonl":
-            return StreamingResponse(selection.json_lines(), media_type=JSON_LINES)
-        case "parquet":
-            return await _parquet(selection)
-        case _:
-            return StreamingResponse(_json(selection), media_type=JSON)
+    async def training_format(self, request: Request, query: Annotated[PointsQuery, Query()]) -> Response:
+        selection = await _select(request, query)
+        return await self._computed(request, selection.training_format)
+
+    async def export(self, request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
+        selection = await _select(request, query)
+        match query.format:
+            case "jsonl":
+                return StreamingResponse(self._in_turns(selection.json_lines()), media_type=JSON_LINES)
+            case "parquet":
+                return await self._parquet(selection)
+            case _:
+                return StreamingResponse(self._in_turns(_json(selection)), media_type=JSON)
+
+    async def _computed(self, request: Request, compute: Callable[[], Mapping[str, Any]]) -> Response:
+        leaving = asyncio.create_task(until_gone(request.receive))
+        try:
+            async with self._computing:
+                if leaving.done():
+                    raise ClientDisconnect  # others wait, for what nobody would read
+                body = await asyncio.to_thread(lambda: msgspec.json.encode(compute()))
+        finally:
+            leaving.cancel()
+        return Response(body, media_type=JSON)
+
+    async def _parquet(self, selection: Selection) -> Response:
+        try:
+            pieces = selection.parquet()
+            # Whether it can be written is known with the first piece, before the answer begins.
+            first = await self._written(lambda: next(pieces, b""))
+        except ModuleNotFoundError:
+            raise ProblemError(
+                "not-installed", "Parquet needs pyarrow, which is not installed here: use format=jsonl."
+            ) from None
+        headers = {"Content-Disposition": 'attachment; filename="workload-data.parquet"'}
+        return StreamingResponse(self._in_turns(chain([first], pieces)), media_type=PARQUET, headers=headers)
+
+    async def _in_turns(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        while (piece := await self._written(lambda: next(pieces, None))) is not None:
+            yield piece
+
+    async def _written(self, write: Callable[[], _T]) -> _T:
+        async with self._writing:
+            return await asyncio.to_thread(write)
 
 
 async def _select(request: Request, query: PointsQuery) -> Selection:
@@ -172,25 +217,6 @@ async def _readable(request: Request, namespace: str | None) -> frozenset[str] |
 
 def _right(namespace: str) -> Right:
     return Right("get", PLURAL, "history", namespace=namespace)
-
-
-async def _computed(compute: Callable[[], Mapping[str, Any]]) -> Response:
-    """Answer with what takes long to compute, and to write, where there are many points: not on the event loop."""
-    body = await asyncio.to_thread(lambda: msgspec.json.encode(compute()))
-    return Response(body, media_type=JSON)
-
-
-async def _parquet(selection: Selection) -> Response:
-    try:
-        pieces = selection.parquet()
-        # Whether it can be written is known with the first piece, before the answer begins.
-        first = await asyncio.to_thread(next, pieces, b"")
-    except ModuleNotFoundError:
-        raise ProblemError(
-            "not-installed", "Parquet needs pyarrow, which is not installed here: use format=jsonl."
-        ) from None
-    name = 'attachment; filename="workload-data.parquet"'
-    return StreamingResponse(chain([first], pieces), media_type=PARQUET, headers={"Content-Disposition": name})
 
 
 def _json(selection: Selection) -> Iterator[bytes]:
