@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -109,7 +110,7 @@ async def check(connection: Connection, namespaces: Sequence[str], lease_namespa
         for right in NEEDED_IN_WATCHED_NAMESPACES
     ]
     rights += [dataclasses.replace(right, namespace=lease_namespace) for right in NEEDED_FOR_THE_LEASE]
-    allowed = await asyncio.gather(*(_allowed(connection, right) for right in rights))
+    allowed = await asyncio.gather(*(is_allowed(connection, right) for right in rights))
     missing = [right for right, granted in zip(rights, allowed, strict=True) if not granted]
     if missing:
         listed = ", ".join(sorted({str(right) for right in missing}))
@@ -130,7 +131,7 @@ async def why_no_plugins(connection: Connection) -> str | None:
             f"the API server does not know {optimizerplugin.PLURAL}.{GROUP}/{VERSION}. "
             "Apply it: kubectl apply --server-side -k crds"
         )
-    allowed = await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_TO_ASK_PLUGINS))
+    allowed = await asyncio.gather(*(is_allowed(connection, right) for right in NEEDED_TO_ASK_PLUGINS))
     missing = [str(right) for right, granted in zip(NEEDED_TO_ASK_PLUGINS, allowed, strict=True) if not granted]
     if missing:
         return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_plugins.yaml"
@@ -145,7 +146,7 @@ async def may_tell_of_plugins(connection: Connection) -> bool:
     ApiError, UnavailableError
         If the API server does not answer the question.
     """
-    return all(await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_TO_TELL_OF_PLUGINS)))
+    return all(await asyncio.gather(*(is_allowed(connection, right) for right in NEEDED_TO_TELL_OF_PLUGINS)))
 
 
 async def why_no_api(connection: Connection) -> str | None:
@@ -156,7 +157,7 @@ async def why_no_api(connection: Connection) -> str | None:
     ApiError, UnavailableError
         If the API server does not answer the questions.
     """
-    allowed = await asyncio.gather(*(_allowed(connection, right) for right in NEEDED_FOR_THE_API))
+    allowed = await asyncio.gather(*(is_allowed(connection, right) for right in NEEDED_FOR_THE_API))
     missing = [str(right) for right, granted in zip(NEEDED_FOR_THE_API, allowed, strict=True) if not granted]
     if missing:
         return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_api.yaml"
@@ -182,7 +183,25 @@ async def _check_crds(connection: Connection) -> None:
         )
 
 
-async def _allowed(connection: Connection, right: Right) -> bool:
+async def is_allowed(connection: Connection, right: Right, user: str | None = None) -> bool:
+    """Ask the API server whether somebody has a right.
+
+    Parameters
+    ----------
+    connection
+        To the API server.
+    right
+        Which.
+    user
+        A ServiceAccount's whole name, such as ``system:serviceaccount:shop:web``; None for the one who asks.
+
+    Raises
+    ------
+    ApiError
+        With status 403 where the one who asks may not ask about others.
+    UnavailableError
+        If the API server cannot be reached.
+    """
     attributes = {
         "verb": right.verb,
         "group": right.group,
@@ -190,11 +209,20 @@ async def _allowed(connection: Connection, right: Right) -> bool:
         "subresource": right.subresource,
         "namespace": right.namespace or "",
     }
+    kind, who = "SelfSubjectAccessReview", dict[str, Any]()
+    if user is not None:
+        kind, who = "SubjectAccessReview", {"user": user, "groups": _groups_of(user)}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
+        "kind": kind,
+        "spec": {**who, "resourceAttributes": attributes},
     }
-    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
     answer = msgspec.json.decode(await connection.request("POST", path, body=msgspec.json.encode(review)))
     return bool(answer["status"]["allowed"])
+
+
+def _groups_of(user: str) -> list[str]:
+    """Return the groups that the API server puts a ServiceAccount into."""
+    namespace = user.split(":")[2]
+    return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]

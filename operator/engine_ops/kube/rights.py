@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
-
-import msgspec
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.preflight import (
@@ -22,10 +20,10 @@ from engine_ops.kube.preflight import (
     NEEDED_TO_ASK_PLUGINS,
     NEEDED_TO_TELL_OF_PLUGINS,
     Right,
+    is_allowed,
 )
 
 _AT_ONCE: Final = 8
-_API: Final = "/apis/authorization.k8s.io/v1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,35 +147,7 @@ async def missing(connection: Connection, rights: Iterable[Right], user: str | N
 
     async def allowed(right: Right) -> bool:
         async with turns:
-            return await _review(connection, right, user)
+            return await is_allowed(connection, right, user)
 
     granted = await asyncio.gather(*(allowed(right) for right in asked))
     return [right for right, is_granted in zip(asked, granted, strict=True) if not is_granted]
-
-
-async def _review(connection: Connection, right: Right, user: str | None) -> bool:
-    attributes = {
-        "verb": right.verb,
-        "group": right.group,
-        "resource": right.resource,
-        "subresource": right.subresource,
-        "namespace": right.namespace or "",
-    }
-    kind, who = "SelfSubjectAccessReview", dict[str, Any]()
-    if user is not None:
-        kind = "SubjectAccessReview"
-        who = {"user": user, "groups": _groups_of(user)}
-    review: Mapping[str, Any] = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": kind,
-        "spec": {**who, "resourceAttributes": attributes},
-    }
-    path = f"{_API}/{kind.lower()}s"
-    answer = msgspec.json.decode(await connection.request("POST", path, body=msgspec.json.encode(review)))
-    return bool(answer["status"]["allowed"])
-
-
-def _groups_of(user: str) -> list[str]:
-    """Return the groups that the API server puts a ServiceAccount into."""
-    namespace = user.split(":")[2]
-    return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
