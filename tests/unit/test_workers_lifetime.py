@@ -83,9 +83,11 @@ def test_what_cannot_be_loaded_is_said_at_the_start(entry: str) -> None:
 
 
 PARENT = """
-    import asyncio, sys
+    import asyncio, signal, sys
     from test_workers_solve import trial
     from engine_ops.workers.pool import WorkerPool
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 
     async def main():
         pool = WorkerPool(2, preload=("test_workers_solve:register",))
