@@ -79,10 +79,11 @@ class Obedient(MLPluginInterface):
         reading, writing = os.pipe()
         if os.fork() == 0:
             os.setsid()
-            if os.fork() == 0:
-                os.write(writing, str(os.getpid()).encode())
+            orphan = os.fork()
+            if orphan == 0:
                 os.fork()
                 time.sleep(3600)
+            os.write(writing, str(orphan).encode())  # itself it may not live for long enough
             os._exit(0)
         os.wait()
         os.close(writing)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from plugin_services import INFO, REPLY, Scripted, ask, response, run, started, until
 
@@ -53,6 +53,7 @@ def over_http(said: Replied) -> Replied:
 
 
 @given(ENVELOPES, st.none() | st.booleans(), st.integers(0, 2**40), st.booleans())
+@example({"success": False, "result": {}, "error": " "}, None, 0, False)
 def test_a_reply_means_the_same_over_http(
     envelope: dict[str, Any], is_trained: bool | None, duration_us: int, failed: bool
 ) -> None:

@@ -218,9 +218,9 @@ def _said(result: Any, question: Question, algorithm: str) -> Checked | Advice |
 
 
 def _error(error: object) -> str:
-    if error is None or error == "":
+    text = "" if error is None else error if isinstance(error, str) else quoted(error)
+    if not text.strip():
         return "the plugin said no and gave no reason"
-    text = error if isinstance(error, str) else quoted(error)
     return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."
 
 

@@ -60,9 +60,8 @@ def _is_share(value: object) -> bool:
 
 
 def _reason(error: object) -> str:
-    if error is None or error == "":
-        return "the plugin said no and gave no reason"
-    return line(error if isinstance(error, str) else repr(error))
+    said = "" if error is None else line(error if isinstance(error, str) else repr(error))
+    return said or "the plugin said no and gave no reason"
 
 
 def bare_result(envelope: Mapping[str, Any]) -> Mapping[str, Any] | None:
