@@ -174,21 +174,20 @@ async def _serve(
     api: dict[str, Any] | None,
 ) -> bool:
     """Run the operator; return whether it ended as it was told to."""
-    from engine_ops.controllers.garbage import collect_rarely
     from engine_ops.workers.early_pool import EarlyPool
-
-    collect_rarely()
+    from engine_ops.workers.garbage import collector_waits
 
     handler = None if plugins is None else "engine_ops.plugins.judging:HANDLER"
     async with EarlyPool(workers, memory_limit_bytes=memory_bytes, handler=handler) as pool:
         # Imported while the workers load numpy: kopf and the clients take a second.
-        from engine_ops.controllers.api_config import ApiConfig
-        from engine_ops.controllers.history_config import HistoryConfig
-        from engine_ops.controllers.operator import serve
-        from engine_ops.controllers.operator_config import OperatorConfig
-        from engine_ops.controllers.plugins_config import PluginsConfig
-        from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
-        from engine_ops.kube.lease import LeaseLostError
+        with collector_waits():
+            from engine_ops.controllers.api_config import ApiConfig
+            from engine_ops.controllers.history_config import HistoryConfig
+            from engine_ops.controllers.operator import serve
+            from engine_ops.controllers.operator_config import OperatorConfig
+            from engine_ops.controllers.plugins_config import PluginsConfig
+            from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
+            from engine_ops.kube.lease import LeaseLostError
 
         ended = True
         try:

@@ -85,10 +85,8 @@ def command(
 
 async def _serve(workers: int, memory_bytes: int, api: str, directory: Path | None, points: int) -> bool:
     """Serve; return whether it ended as it was told to."""
-    from engine_ops.controllers.garbage import collect_rarely
     from engine_ops.workers.early_pool import EarlyPool
-
-    collect_rarely()
+    from engine_ops.workers.garbage import collect_rarely, collector_waits, spare_what_lives_on
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -97,9 +95,12 @@ async def _serve(workers: int, memory_bytes: int, api: str, directory: Path | No
     handler = "engine_ops.plugins.judging:HANDLER"
     async with EarlyPool(workers, memory_limit_bytes=memory_bytes, handler=handler) as pool:
         # Imported while the workers load numpy.
-        from engine_ops.controllers.local_service import LocalConfig, LocalServiceError, serve_locally
-        from engine_ops.server.address import parse_address
+        with collector_waits():
+            from engine_ops.controllers.local_service import LocalConfig, LocalServiceError, serve_locally
+            from engine_ops.server.address import parse_address
 
+        spare_what_lives_on()
+        collect_rarely()
         config = LocalConfig(address=parse_address(api, "--api"), data_directory=directory, points=points)
         _say("data: kept in memory only" if directory is None else f"data: {directory}")
         try:

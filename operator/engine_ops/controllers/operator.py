@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 
 from engine_ops.controllers.background import in_background
-from engine_ops.controllers.garbage import spare_what_lives_on
 from engine_ops.controllers.kopf_run import run_kopf
 from engine_ops.controllers.observed import Observed
 from engine_ops.controllers.operator_config import OperatorConfig
@@ -20,6 +19,7 @@ from engine_ops.kube import preflight
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.lease import Lease, LocalLock, own_identity
 from engine_ops.workers.early_pool import EarlyPool
+from engine_ops.workers.garbage import collect_rarely, collector_waits, spare_what_lives_on
 
 LEASE_NAME = "engine-ops"
 LEASE_RELEASE_SECONDS = 3.0
@@ -83,6 +83,7 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
             f"health at {ports.probes_address or 'no address'}; REST API at {ports.api_address or 'no address'}"
         )
         spare_what_lives_on()
+        collect_rarely()
         async with contextlib.AsyncExitStack() as beside:
             await beside.enter_async_context(in_background(lease.hold(), "hold the Lease"))
             await beside.enter_async_context(in_background(ports.watch(), "watch the ports"))
@@ -102,13 +103,16 @@ async def serve(config: OperatorConfig, early_pool: EarlyPool, announce: Callabl
 
 def _load(config: OperatorConfig) -> None:
     """Import what is only needed later, and only with some options: those who need it import it there by name."""
-    if config.history is not None:
-        importlib.import_module("engine_ops.controllers.operator_history")
-    if config.plugins is not None:
-        importlib.import_module("engine_ops.controllers.operator_plugins")
-    if config.api is not None:
-        importlib.import_module("engine_ops.controllers.direct")
-        importlib.import_module("engine_ops.server.api_listener")
+    wanted = {
+        "engine_ops.controllers.operator_history": config.history,
+        "engine_ops.controllers.operator_plugins": config.plugins,
+        "engine_ops.controllers.direct": config.api,
+        "engine_ops.server.api_listener": config.api,
+    }
+    with collector_waits():
+        for name, option in wanted.items():
+            if option is not None:
+                importlib.import_module(name)
 
 
 def _apart(connection: Connection, stack: contextlib.AsyncExitStack) -> Connection:

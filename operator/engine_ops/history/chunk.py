@@ -7,9 +7,7 @@ has as a column).
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +18,7 @@ from engine_ops.history import columns
 from engine_ops.history.columns import Floats, Ints, Reader, Writer
 from engine_ops.history.keys import key_of
 from engine_ops.history.shredding import Moments, get_values, put_values
+from engine_ops.workers.garbage import collector_waits
 
 Content = tuple[dict[str, float], dict[str, Any], dict[str, Any]]
 """Resource usage, metadata, and further keys of a point."""
@@ -51,22 +50,9 @@ class Frame(msgspec.Struct, frozen=True):
         return Moments(self.timestamps, self.timestamps + lasted)
 
 
-@contextlib.contextmanager
-def _collector_waits() -> Iterator[None]:
-    # Thousands of dictionaries come and none goes: looking for cycles in them again and again took half of the time.
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def encode_chunk(packed: Sequence[bytes], keyed: Sequence[bool], frame: Frame) -> bytes:
     """Encode what `engine_ops.history.limits.pack` returned for some points; ``keyed`` says which have a key."""
-    with _collector_waits():
+    with collector_waits():
         return _encode_chunk(packed, keyed, frame)
 
 
@@ -126,7 +112,7 @@ def decode_keys(body: bytes, count: int) -> list[bytes | None]:
 
 def decode_chunk(body: bytes, frame: Frame) -> list[Content]:
     """Return the content of every point of a chunk, identity first."""
-    with _collector_waits():
+    with collector_waits():
         return _decode_chunk(body, frame)
 
 

@@ -7,7 +7,6 @@ its workers.
 from __future__ import annotations
 
 import contextlib
-import gc
 import signal
 import socket
 import sys
@@ -18,10 +17,9 @@ from typing import Any
 from engine_ops.workers import control
 from engine_ops.workers.child import work
 from engine_ops.workers.forker import Forker
+from engine_ops.workers.garbage import collect_rarely, spare_what_lives_on
 from engine_ops.workers.process import die_with_parent
 from engine_ops.workers.wire import Handler, resolve
-
-_GC_THRESHOLDS = (50_000, 20, 50)
 
 
 class ForkServer(Forker):
@@ -73,10 +71,9 @@ def serve(sock: socket.socket) -> int:
             sock.send(control.encode(control.Broken(f"{type(error).__name__}: {error}"[:4096])))
         return 1
     # What is loaded now lives for ever: out of the collector's sight, its pages stay shared with the workers.
-    gc.collect()
-    gc.freeze()
+    spare_what_lives_on()
     # Solvers make many objects that stay until the answer is there, and few cycles.
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collect_rarely()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         sock.send(control.encode(control.Ready()))
     ForkServer(sock, niceness=configuration.niceness, handler=handler).serve()
