@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 import tracemalloc
@@ -10,10 +11,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from server_stand_in import DEADLINE_SECONDS, Exchange, HttpClient, StandIns, StandInSelection, until
+from server_stand_in import DEADLINE_SECONDS, Exchange, HttpClient, StandIns, StandInSelection, solved, until
 
 from engine_ops.server import optimize
 from engine_ops.server.app import create_app
+from engine_ops.server.backend import Question, Reply
 from engine_ops.server.nesting import is_too_deep
 from engine_ops.server.plugins import MAX_PATCH_BYTES
 from engine_ops.server.problems import ProblemError
@@ -154,6 +156,18 @@ class TestLongBodies:
         run(body)
 
 
+def scope_of(token: str, method: str, path: str) -> dict[str, Any]:
+    headers = {"host": "localhost", "authorization": f"Bearer {token}", "content-type": "application/json"}
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 50000),
+    }
+
+
 class Uploading(Exchange):
     """A body that stops coming before its end, until told to go on."""
 
@@ -161,16 +175,11 @@ class Uploading(Exchange):
         self.go_on = asyncio.Event()
         self.read_bytes = 0
         self._size = len(body)
-        headers = {"host": "localhost", "authorization": f"Bearer {token}", "content-type": "application/json"}
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": b"",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 50000),
-        }
-        super().__init__(app, scope, [body[start : start + MIB // 4] for start in range(0, len(body), MIB // 4)])
+        super().__init__(
+            app,
+            scope_of(token, method, path),
+            [body[start : start + MIB // 4] for start in range(0, len(body), MIB // 4)],
+        )
 
     async def _receive(self) -> dict[str, Any]:
         if len(self._pieces) == 1:
@@ -380,3 +389,99 @@ class TestHistory:
             assert busy.times == 2
 
         run(body)
+
+
+class Reading(Exchange):
+    """A client that takes so many pieces of an answer, and then none until told to go on."""
+
+    def __init__(self, app: Any, token: str, path: str, pieces: int = 1) -> None:
+        self.go_on = asyncio.Event()
+        self.sizes: list[int] = []
+        self._takes = pieces
+        super().__init__(app, scope_of(token, "GET", path), [])
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await super()._send(message)
+        if message["type"] == "http.response.body":
+            self.sizes.append(len(message.get("body", b"")))
+            if len(self.sizes) >= self._takes:
+                await self.go_on.wait()
+
+
+TEXT = "x" * (3 * MIB)
+
+
+def long_answer(question: Question) -> Reply:
+    return dataclasses.replace(solved(question), result=b'{"a":\r\n"%s"\n}' % TEXT.encode())
+
+
+def is_whole(response: Any) -> bool:
+    """Not compared where pytest would look for the difference of two such texts."""
+    return bool(response["result"]["a"] == TEXT)
+
+
+async def asked_for_a_long_answer(stand_ins: StandIns, app: Any) -> HttpClient:
+    stand_ins.engine.reply = long_answer
+    client = HttpClient(app, "a")
+    assert (await client.post(URL, json=ASK, prefer="respond-async")).status == 202
+    await until(lambda: stand_ins.engine.asked[0].ended)
+    return client
+
+
+class TestLongAnswers:
+    """100 readers of an answer of 4.5 MB, or of its events, that read nothing took up to 900 MB."""
+
+    def test_what_nobody_reads_is_bounded(self) -> None:
+        async def body(stand_ins: StandIns, app: Any) -> None:
+            client = await asked_for_a_long_answer(stand_ins, app)
+            readers = [Reading(app, "a", f"{URL}/a", pieces=2) for _ in range(20)]
+            for reader in readers:
+                await reader.until(lambda reader: len(reader.sizes) >= 2 or reader.task.done())
+            open_ = [reader for reader in readers if not reader.task.done()]
+            assert len(open_) == 5, "of 16 MiB, the half of what there is"
+            assert max(size for reader in readers for size in reader.sizes) <= 2**16
+            # Short answers are given all the same, and other users have what is theirs.
+            assert (await client.get("/")).status == 200
+            assert (await HttpClient(app, "b").post(URL, json=ASK)).status == 200
+            for reader in open_:
+                reader.go_on.set()
+                reply = await reader.reply()
+                assert is_whole(reply.json()["response"])
+            assert is_whole((await client.get(f"{URL}/a")).json()["response"])
+
+        run(body, answers_bytes=32 * MIB)
+
+    def test_readers_of_events_share_one(self) -> None:
+        async def body(stand_ins: StandIns, app: Any) -> None:
+            await asked_for_a_long_answer(stand_ins, app)
+            tracemalloc.start()
+            try:
+                readers = [Reading(app, "a", f"{URL}/a/events", pieces=4) for _ in range(20)]
+                for reader in readers:
+                    await reader.until(lambda reader: len(reader.sizes) >= 4)
+                held_bytes, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert held_bytes < 10 * MIB, "each alone would hold three"
+            for reader in readers:
+                reader.go_on.set()
+                answer = (await reader.reply()).body.partition(b"data: ")[2].decode()
+                assert is_whole(json.loads(answer))
+
+        run(body)
+
+    def test_who_comes_too_many_is_told_so(self) -> None:
+        async def body(stand_ins: StandIns, app: Any) -> None:
+            client = await asked_for_a_long_answer(stand_ins, app)
+            reader = Reading(app, "a", f"{URL}/a")
+            await reader.until(lambda reader: bool(reader.sizes))
+            assert reader.status == 200, "one is always given, however long it is"
+            refused = await client.get(f"{URL}/a")
+            assert refused.status == 503
+            assert refused.headers["retry-after"] == "1"
+            assert refused.json()["type"].endswith(":busy")
+            reader.go_on.set()
+            await reader.task
+            assert (await client.get(f"{URL}/a")).status == 200
+
+        run(body, answers_bytes=MIB)

@@ -73,10 +73,15 @@ def tail_without_reply(reason: str, error: str, *, duration_ms: int, cut_off: st
 
 def response_of(request_id: str, tail: bytes, warnings: Sequence[str] = ()) -> bytes:
     """Return a whole response."""
+    return b"".join(parts_of(request_id, tail, warnings))
+
+
+def parts_of(request_id: str, tail: bytes, warnings: Sequence[str] = ()) -> tuple[memoryview, memoryview]:
+    """Return a whole response in two parts, of which the long one is no copy."""
     head = b'{"requestId":' + _ENCODER.encode(request_id) + b","
     if warnings:
         head += b'"warnings":' + _ENCODER.encode(warnings) + b","
-    return head + tail[1:]
+    return memoryview(head), memoryview(tail)[1:]
 
 
 def progress_of(improvement: Improvement) -> bytes:

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 
 from engine_ops.server import optimize, plugins, workload_data
 from engine_ops.server.about import About
+from engine_ops.server.answer_limit import AnswerLimit
 from engine_ops.server.authentication import Authentication, username_in
 from engine_ops.server.body_limit import SHARE, Bodies, BodyLimit
 from engine_ops.server.openapi_document import document
@@ -58,6 +59,7 @@ def create_app(services: Services, *, version: str) -> FastAPI:
         together=Bodies(max(limits.bodies_bytes, SHARE * limits.body_bytes)),
         owner=username_in,
     )
+    app.add_middleware(AnswerLimit, together=Bodies(limits.answers_bytes), owner=username_in)
     app.add_middleware(Problems)
     return app
 

@@ -19,7 +19,7 @@ SHARE: Final = 2
 
 
 class Bodies:
-    """The bytes of all bodies that have come and are in nobody's hands yet.
+    """The bytes of all bodies that have come and are in nobody's hands yet, or of all answers that are on their way.
 
     Parameters
     ----------
@@ -32,12 +32,23 @@ class Bodies:
         self._of: Counter[str] = Counter()
         self.size_bytes = 0
 
-    def take(self, owner: str, size_bytes: int) -> bool:
-        """Count bytes that have come; return False, and count nothing, where there is no room for them."""
-        if (
+    def take(self, owner: str, size_bytes: int, *, at_least_one: bool = False) -> bool:
+        """Count bytes; return False, and count nothing, where there is no room for them.
+
+        Parameters
+        ----------
+        owner
+            Whose they are.
+        size_bytes
+            How many.
+        at_least_one
+            Whether who has none gets room in any case.
+        """
+        full = (
             self.size_bytes + size_bytes > self._limit_bytes
             or self._of[owner] + size_bytes > self._limit_bytes // SHARE
-        ):
+        )
+        if full and (self._of[owner] or not at_least_one):
             return False
         self.size_bytes += size_bytes
         self._of[owner] += size_bytes

@@ -7,7 +7,7 @@ id tells which it is, so that a reader who comes back with ``Last-Event-ID`` goe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from starlette.responses import Response
@@ -22,6 +22,12 @@ RETRY_MS: Final = 2000
 """After that a reader whose connection broke comes back."""
 
 MEDIA_TYPE: Final = "text/event-stream"
+
+PIECE_BYTES: Final = 2**16
+"""A long event is sent in such, each when the reader has taken most of those before."""
+
+_ON_ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
+"""A line break in JSON is white space."""
 
 
 def position_in(job: Job, last_event_id: str | None) -> int | None:
@@ -67,9 +73,9 @@ async def events_of(job: Job, position: int, *, keep_alive_seconds: float = KEEP
         if job.found > position:
             continue  # found while the last ones were being sent
         # From here to the wait nothing else runs: whatever comes later ends the wait.
-        response = job.response
-        if response is not None:
-            yield _event(job, "answer", "answer", response)
+        if job.ended is not None:
+            for piece in _answer(job):
+                yield piece
             return
         try:
             async with asyncio.timeout(keep_alive_seconds):
@@ -125,6 +131,19 @@ async def until_gone(receive: Receive) -> None:
     """Wait until the client has gone. What else it sends is of no interest."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _answer(job: Job) -> Iterator[bytes]:
+    """Yield the last event; in pieces where it is long: it may have many readers, some of whom read slowly."""
+    parts = job.response_parts
+    if sum(map(len, parts)) <= PIECE_BYTES:
+        yield _event(job, "answer", "answer", b"".join(parts))
+        return
+    yield b"event: answer\nid: %s-answer\ndata: " % job.run.encode()
+    for part in parts:
+        for begin in range(0, len(part), PIECE_BYTES):
+            yield part[begin : begin + PIECE_BYTES].tobytes().translate(_ON_ONE_LINE)
+    yield b"\n\n"
 
 
 def _event(job: Job, kind: str, number: str, data: bytes) -> bytes:

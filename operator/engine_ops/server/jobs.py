@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from engine_ops.server.answers import progress_of, response_of
+from engine_ops.server.answers import parts_of, progress_of, response_of
 from engine_ops.server.backend import Improvement
 from engine_ops.server.optimize_models import JobStatus
 from engine_ops.server.problems import ProblemError
@@ -98,6 +98,11 @@ class Job:
     def response(self) -> bytes | None:
         """JSON of the response; None while it runs."""
         return None if self.ended is None else response_of(self.id, self.ended.tail, self.warnings)
+
+    @property
+    def response_parts(self) -> tuple[memoryview, ...]:
+        """The same in parts, of which the long one is shared by all who look at it."""
+        return () if self.ended is None else parts_of(self.id, self.ended.tail, self.warnings)
 
     def improvements(self, after: int) -> Iterator[tuple[int, bytes]]:
         """Return number and JSON of the improvements after one of them, as far as they are kept."""

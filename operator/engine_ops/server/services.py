@@ -17,6 +17,8 @@ class ApiLimits:
         Of a request's body; a longer one is refused unread.
     bodies_bytes
         Of all bodies together that have come and are not being worked on yet; of one user half of it.
+    answers_bytes
+        Of all long answers together that are not read yet; of one user half of it, or one answer.
     body_seconds
         For a body to arrive.
     requests_per_second, burst
@@ -34,6 +36,7 @@ class ApiLimits:
 
     body_bytes: int = 10 * 2**20
     bodies_bytes: int = 64 * 2**20
+    answers_bytes: int = 128 * 2**20
     body_seconds: float = 30.0
     requests_per_second: float = 100.0
     burst: int = 200
