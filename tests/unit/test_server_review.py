@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from server_stand_in import DEADLINE_SECONDS, Exchange, HttpClient, StandIns, StandInSelection, solved, until
 
+from engine_ops.api.reasons import Reason
 from engine_ops.server import optimize
 from engine_ops.server.app import create_app
 from engine_ops.server.backend import Question, Reply
@@ -485,3 +486,27 @@ class TestLongAnswers:
             assert (await client.get(f"{URL}/a")).status == 200
 
         run(body, answers_bytes=MIB)
+
+
+class TestTheEnd:
+    def test_who_has_no_answer_yet_is_told_to_ask_again(self) -> None:
+        """It was 200 with reason TimedOut, which nobody asks again."""
+
+        async def body(stand_ins: StandIns, app: Any) -> None:
+            stand_ins.engine.held = True
+            stand_ins.engine.heeds_stop = False
+            client = HttpClient(app, "a")
+            waiting = client.start("POST", URL, json=ASK)
+            assert (await client.post(URL, json=ASK | {"id": "later"}, prefer="respond-async")).status == 202
+            reader = client.start("GET", f"{URL}/later/events")
+            await until(lambda: len(stand_ins.engine.asked) == 2)
+            draining = asyncio.create_task(app.state.optimizer.drain(0.02))
+            for asked in stand_ins.engine.asked:
+                await asked.stop.wait()
+                asked.answer(Reply(False, Reason.TIMED_OUT, "it was stopped before", 5, waiting=True))
+            await draining
+            reply = await waiting.reply()
+            assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+            assert b'"reason":"Interrupted"' in (await reader.reply()).body
+
+        run(body)

@@ -258,6 +258,8 @@ class Optimizer:
             logger.error("a defect: request %.60s failed", job.id, exc_info=error)
             return "failed", _failed(error, elapsed_ms)
         reply = task.result()
+        if self._draining and reply.waiting and job.stop.is_set() and not job.cancel_asked:
+            return "failed", _interrupted(elapsed_ms)  # it had no answer yet when it was stopped for the drain
         problem = problem_of(job.id, reply)
         complete = reply.success and reply.cut_off is None
         if job.cancel_asked and not complete:
