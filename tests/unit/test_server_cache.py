@@ -73,7 +73,7 @@ def test_it_stays_within_its_bounds_and_lets_the_least_recently_used_go(
             used = [other for other in used if other != name] + [name]
         used = used[len(used) - len(cache) :]
         assert [kept.decode() for kept in cache._answers] == used
-        assert stats["bytes"] == sum(len(answer) for answer in cache._answers.values()) + 400 * len(cache)
+        assert stats["bytes"] == sum(len(entry.answer) for entry in cache._answers.values()) + 400 * len(cache)
 
 
 def test_an_answer_that_would_push_out_the_others_is_not_kept() -> None:
@@ -91,6 +91,19 @@ def test_an_answer_in_the_place_of_another_counts_once() -> None:
     cache.put(b"a", b"y" * 10)
     assert cache.get(b"a") == b"y" * 10
     assert (cache.stats()["bytes"], cache.stats()["entries"]) == (410, 1)
+
+
+def test_an_answer_that_is_good_for_some_time_only() -> None:
+    now = 100.0
+    cache = ResultCache(max_entries=10, max_bytes=10_000, clock=lambda: now)
+    cache.put(b"plugin", b"x", 60)
+    cache.put(b"other", b"y")
+    now += 59
+    assert cache.get(b"plugin") == b"x"
+    now += 1
+    assert cache.get(b"plugin") is None
+    assert cache.get(b"other") == b"y"
+    assert (cache.stats()["entries"], cache.stats()["bytes"], cache.stats()["misses"]) == (1, 401, 1)
 
 
 def test_a_place_is_given_back_once() -> None:

@@ -510,3 +510,24 @@ class TestTheEnd:
             assert b'"reason":"Interrupted"' in (await reader.reply()).body
 
         run(body)
+
+
+class TestTheCache:
+    def test_what_plugins_were_asked_for_is_not_kept_for_ever(self) -> None:
+        """Plugins see the time: a forecast for nine in the morning was given for a week."""
+
+        async def body(stand_ins: StandIns, app: Any) -> None:
+            now = [1000.0]
+            app.state.optimizer.cache._clock = lambda: now[0]
+            stand_ins.engine.lineups = {"ml-driven": "trees/1"}
+            client = HttpClient(app, "a")
+            said: list[str] = []
+            for later in (0, 59, 2, 10**7):
+                now[0] += later
+                for request_type in ("ml-driven", "resource"):
+                    reply = await client.post(URL, json=ASK | {"type": request_type})
+                    said.append(reply.headers["cache-status"].removeprefix("engine-ops; "))
+            assert said[::2] == ["fwd=miss", "hit", "fwd=miss", "fwd=miss"]
+            assert said[1::2] == ["fwd=miss", "hit", "hit", "hit"]
+
+        run(body)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections import OrderedDict
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -17,6 +20,11 @@ _LARGEST_SHARE: Final = 4
 """An answer that would fill more than one part in so many is not kept: it would push out everything else."""
 
 
+class _Entry(NamedTuple):
+    answer: bytes
+    until: float
+
+
 class ResultCache:
     """Answers by the content of their questions; the least recently used go first.
 
@@ -26,12 +34,15 @@ class ResultCache:
         How many are kept; 0 for none.
     max_bytes
         How large they are together.
+    clock
+        Seconds that only go up.
     """
 
-    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+    def __init__(self, *, max_entries: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.max_entries = max_entries
         self.max_bytes = max_bytes
-        self._answers: OrderedDict[bytes, bytes] = OrderedDict()
+        self._answers: OrderedDict[bytes, _Entry] = OrderedDict()
         self._bytes = 0
         self._hits = 0
         self._misses = 0
@@ -50,36 +61,40 @@ class ResultCache:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the answer that was put under a key; None where there is none (any more)."""
-        answer = self._answers.get(key)
-        if answer is None:
+        entry = self._answers.get(key)
+        if entry is not None and entry.until <= self._clock():
+            self._drop(key)
+            entry = None
+        if entry is None:
             self._misses += 1
             return None
         self._hits += 1
         self._answers.move_to_end(key)
-        return answer
+        return entry.answer
 
     def bypass(self) -> None:
         """Count a question whose caller wants no answer of the cache."""
         self._bypasses += 1
 
-    def put(self, key: bytes, answer: bytes) -> None:
-        """Keep an answer, in the place of an earlier one under this key."""
+    def put(self, key: bytes, answer: bytes, seconds: float = math.inf) -> None:
+        """Keep an answer for some time, in the place of an earlier one under this key."""
         if not self.enabled:
             return
         size = len(answer) + _ENTRY_BYTES
         if size * _LARGEST_SHARE > self.max_bytes:
             self._too_large += 1
             return
-        earlier = self._answers.pop(key, None)
-        if earlier is not None:
-            self._bytes -= len(earlier) + _ENTRY_BYTES
-        self._answers[key] = answer
+        if key in self._answers:
+            self._drop(key)
+        self._answers[key] = _Entry(answer, self._clock() + seconds)
         self._bytes += size
         self._stores += 1
         while len(self._answers) > self.max_entries or self._bytes > self.max_bytes:
-            _, oldest = self._answers.popitem(last=False)
-            self._bytes -= len(oldest) + _ENTRY_BYTES
+            self._drop(next(iter(self._answers)))
             self._evictions += 1
+
+    def _drop(self, key: bytes) -> None:
+        self._bytes -= len(self._answers.pop(key).answer) + _ENTRY_BYTES
 
     def stats(self) -> dict[str, Any]:
         """Return numbers: ``hits``, ``misses``, ``hitRatio`` (None before the first), ``entries``, ``bytes`` ..."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine
@@ -30,6 +31,9 @@ DRAIN_STOP_SECONDS: Final = 5.0
 
 LAST_SECONDS: Final = 1.0
 """For work that is ended to be over."""
+
+PLUGIN_ANSWER_SECONDS: Final = 60.0
+"""For so long an answer is cached that plugins were asked for: they see the time, and predict from what came before."""
 
 _DURATIONS: Final = 2048
 """Of so many answers the quantiles are taken."""
@@ -67,9 +71,7 @@ class Optimizer:
 
     def key_of(self, read: ReadQuestion) -> bytes:
         """Return under which key a question's answer is in the cache, as long as the lineup stays."""
-        question = read.question
-        lineup = self._engine.lineup(question.type, question.plugin)
-        return cache_key(question, content=read.content, lineup=lineup)
+        return cache_key(read.question, content=read.content, lineup=self._lineup(read))
 
     def cached(self, key: bytes) -> bytes | None:
         """Return the tail of a cached answer; None where there is none."""
@@ -214,6 +216,9 @@ class Optimizer:
             "jobs": self.jobs.numbers(),
         }
 
+    def _lineup(self, read: ReadQuestion) -> str:
+        return self._engine.lineup(read.question.type, read.question.plugin)
+
     async def _all_ended(self, seconds: float) -> bool:
         tasks = list(self._tasks.values())
         if tasks:
@@ -238,7 +243,7 @@ class Optimizer:
             outcome, ended = self._outcome(job, task, round(elapsed_ms))
             # Who answers may have changed meanwhile, and the answer may be of either.
             if key is not None and _is_cacheable(task) and key == self.key_of(read):
-                self.cache.put(key, ended.tail)
+                self.cache.put(key, ended.tail, PLUGIN_ANSWER_SECONDS if self._lineup(read) else math.inf)
         except Exception as error:
             logger.exception("a defect: the answer to %.60s cannot be said", job.id)
             outcome, ended = "failed", _failed(error, round(elapsed_ms))
