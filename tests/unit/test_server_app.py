@@ -214,7 +214,7 @@ def test_where_a_fault_is() -> None:
 
     error = invalid([found("body", "data", "items", 0, "cpu"), found("body", "x", kind="extra_forbidden")])
     assert error.errors == (("data.items[0].cpu", "Input should be a number"), ("x", "unknown field"))
-    assert error.detail == "data.items[0].cpu: Input should be a number."
+    assert error.detail == "data.items[0].cpu: Input should be a number; x: unknown field."
     assert invalid([found("body", kind="missing")]).detail == "body: required, but absent."
     assert invalid([found("body", 3, kind="json_invalid")]).kind == "malformed"
     assert invalid([found("query", "from", msg="Value error, no time")]).errors == (("from", "no time"),)

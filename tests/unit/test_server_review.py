@@ -531,3 +531,33 @@ class TestTheCache:
             assert said[1::2] == ["fwd=miss", "hit", "hit", "hit"]
 
         run(body)
+
+
+class TestWhatIsSaid:
+    def test_all_faults_of_a_change_stand_in_the_sentence_too(self) -> None:
+        async def body(_stand_ins: StandIns, app: Any) -> None:
+            change = {"priority": "x", "config": [], "no": 1}
+            reply = await HttpClient(app, "a").patch("/api/v1/plugins/oracle", json=change)
+            detail = reply.json()["detail"]
+            assert "config: must be an object" in detail
+            assert "priority: " in detail
+            assert "no: unknown field" in detail
+
+        run(body)
+
+    def test_which_plugin_there_is_not(self) -> None:
+        async def body(_stand_ins: StandIns, app: Any) -> None:
+            client = HttpClient(app, "a")
+            assert "'oracel'" in (await client.get("/api/v1/plugins/oracel")).json()["detail"]
+            assert r"'a\r\nb'" in (await client.get("/api/v1/plugins/a%0D%0Ab")).json()["detail"]
+            assert len((await client.get("/api/v1/plugins/" + "a" * 9000)).body) < 1000
+
+        run(body)
+
+    def test_plugins_are_told_of_once(self) -> None:
+        async def body(stand_ins: StandIns, app: Any) -> None:
+            stand_ins.engine.healthy = {"requestsUnderWay": 0, "plugins": {"oracle": {}}}
+            said = (await HttpClient(app, "a").get("/api/v1/metrics")).json()
+            assert said["engine"] == {"requestsUnderWay": 0}
+
+        run(body)

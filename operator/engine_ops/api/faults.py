@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -95,6 +95,11 @@ def format_path(location: Iterable[str | int], *, root: str = "") -> str:
     return path
 
 
+def is_no_object(item: Mapping[str, Any]) -> bool:
+    """Whether one of pydantic's errors says that there is no JSON object where one has to be."""
+    return item["type"] in {"dict_type", "mapping_type", "model_type", "model_attributes_type"}
+
+
 def faults_of(error: ValidationError, *, root: str = "") -> list[Fault]:
     """Translate pydantic's errors into faults.
 
@@ -112,5 +117,7 @@ def faults_of(error: ValidationError, *, root: str = "") -> list[Fault]:
             message = "unknown field"
         elif item["type"] == "missing":
             message = "required, but absent"
+        elif is_no_object(item):
+            message = "must be an object"
         faults.append(Fault(format_path(item["loc"], root=root), message))
     return faults

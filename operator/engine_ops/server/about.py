@@ -141,9 +141,8 @@ class About:
         await require(request, _right(METRICS_PATH))
         engine = services_of(request).engine
         plugins = {plugin.name: plugin.status for plugin in await engine.plugins()}
-        return json_reply(
-            {**self._numbers(), "cache": self._cache(), "plugins": plugins, "engine": await engine.health()}
-        )
+        health = {name: part for name, part in (await engine.health()).items() if name != "plugins"}
+        return json_reply({**self._numbers(), "cache": self._cache(), "plugins": plugins, "engine": health})
 
     async def _cache_statistics(self, request: Request, query: _NONE) -> Response:
         del query

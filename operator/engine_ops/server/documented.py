@@ -46,7 +46,7 @@ _SAYS: Final[Mapping[str, str]] = {
     "too-many-requests": "Try again in 1 s, and less often.",
     "unavailable": "The engine is ending. Try again.",
     "busy": "As many requests are being answered as there is room for. Try again.",
-    "not-found": "There is no plugin of this name.",
+    "not-found": "There is no plugin 'my-plugin'; GET /api/v1/plugins lists those there are.",
     "managed": "spec.enabled is managed by argocd-controller, which would change it back: change it there, or add "
     "?force=true.",
     "conflict": "Nothing can be changed here.",

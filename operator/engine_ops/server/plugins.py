@@ -207,7 +207,8 @@ def _check_name(request: Request, name: str) -> None:
 def _not_found(name: str) -> ProblemError:
     if name == RESERVED_NAMES[0]:
         return ProblemError("not-found", f"{name} is no plugin but the history: add /stats, /export, /training-format.")
-    return ProblemError("not-found", "There is no plugin of this name.")
+    shown = name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}..."
+    return ProblemError("not-found", f"There is no plugin {shown!r}; GET /api/v1/plugins lists those there are.")
 
 
 async def _read_patch(request: Request) -> PluginChange:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine_ops.api.faults import format_path
+from engine_ops.api.faults import Fault, InvalidDataError, format_path, is_no_object
 from engine_ops.server.backend import AccessUnavailable
 from engine_ops.server.bridge import EngineGone
 from engine_ops.server.problems import TITLES, ProblemError
@@ -121,10 +121,13 @@ def invalid(found: Sequence[Any]) -> ProblemError:
     """
     if any(item["type"] == "json_invalid" for item in found):
         return ProblemError("malformed", "The body is not JSON.")
-    errors = [(_path(item["loc"][1:]), _sentence(item)) for item in found[:MAX_ERRORS]]
-    where, (path, sentence) = found[0]["loc"][0], errors[0]
-    kind = {"query": "query parameter ", "path": "part of the path ", "header": "header "}.get(where, "")
-    return ProblemError("invalid", f"{kind}{path or where}: {sentence}.", errors=errors)
+    kinds = {"query": "query parameter ", "path": "part of the path ", "header": "header "}
+    errors, told = [], []
+    for item in found[:MAX_ERRORS]:
+        where = item["loc"][0]
+        errors.append((_path(item["loc"][1:]), _sentence(item)))
+        told.append(Fault(f"{kinds.get(where, '')}{errors[-1][0] or where}", errors[-1][1]))
+    return ProblemError("invalid", f"{InvalidDataError(told).summary()}.", errors=errors)
 
 
 class NoRoute:
@@ -173,5 +176,7 @@ def _sentence(item: Any) -> str:
         return "there is no such parameter" if item["loc"][0] == "query" else "unknown field"
     if item["type"] == "missing":
         return "required, but absent"
+    if is_no_object(item):
+        return "must be an object"
     message: str = item["msg"]
     return message.removeprefix("Value error, ")
