@@ -82,7 +82,7 @@ def test_required_fields(key: str) -> None:
         ({"nodeCapacity": NODE}, "data.items", "required"),
         ({"items": [], "nodeCapacity": NODE}, "data.items", "at least 1"),
         ({"items": {}, "nodeCapacity": NODE}, "data.items", "list"),
-        ({"items": [7], "nodeCapacity": NODE}, "data.items[0]", "dictionary"),
+        ({"items": [7], "nodeCapacity": NODE}, "data.items[0]", "an object"),
         ({"items": [ITEM]}, "data", "both are absent"),
         ({"items": [ITEM], "nodeCapacity": NODE, "nodeTypes": [NODE | {"name": "t"}]}, "data", "both are given"),
         ({"items": [ITEM], "nodeTypes": []}, "data.nodeTypes", "at least 1"),
