@@ -238,7 +238,7 @@ def test_the_operators_rights_are_enough_and_others_are_told(
     assert asyncio.run(why(operator_kubeconfig)) is None
     kubectl("create", "serviceaccount", "nobody", "-n", namespace)
     nobody = installed.service_account_kubeconfig(namespace, "nobody")
-    assert "patch optimizerplugins/status.engineops.dev" in (asyncio.run(why(nobody)) or "")
+    assert "watch optimizerplugins.engineops.dev" in (asyncio.run(why(nobody)) or "")
 
 
 def models(*states: bytes) -> SavedModels:
