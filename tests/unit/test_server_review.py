@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import threading
 import tracemalloc
@@ -16,7 +17,8 @@ from server_stand_in import DEADLINE_SECONDS, Exchange, HttpClient, StandIns, St
 from engine_ops.api.reasons import Reason
 from engine_ops.server import optimize
 from engine_ops.server.app import create_app
-from engine_ops.server.backend import Question, Reply
+from engine_ops.server.backend import AccessUnavailable, Question, Reply
+from engine_ops.server.events import EventStream
 from engine_ops.server.nesting import is_too_deep
 from engine_ops.server.plugins import MAX_PATCH_BYTES
 from engine_ops.server.problems import ProblemError
@@ -559,5 +561,36 @@ class TestWhatIsSaid:
             stand_ins.engine.healthy = {"requestsUnderWay": 0, "plugins": {"oracle": {}}}
             said = (await HttpClient(app, "a").get("/api/v1/metrics")).json()
             assert said["engine"] == {"requestsUnderWay": 0}
+
+        run(body)
+
+
+class TestStreams:
+    @pytest.mark.parametrize("loses", ["token", "right", "nothing", "nothing, though it cannot be asked"])
+    def test_a_reader_who_is_let_in_no_more_is_cut_off(self, loses: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An open stream went on for as long as the search did, an hour perhaps."""
+        monkeypatch.setattr(optimize, "EventStream", functools.partial(EventStream, keep_alive_seconds=0.01))
+
+        async def body(stand_ins: StandIns, app: Any) -> None:
+            stand_ins.engine.held = True
+            client = HttpClient(app, "a")
+            assert (await client.post(URL, json=ASK, prefer="respond-async")).status == 202
+            reader = client.start("GET", f"{URL}/a/events")
+            await reader.until(lambda reader: b"still at it" in reader.body)
+            match loses:
+                case "token":
+                    del stand_ins.access.tokens["a"]
+                case "right":
+                    stand_ins.access.rights["system:serviceaccount:shop:ada"] = lambda _: False
+                case "nothing, though it cannot be asked":
+                    stand_ins.access.failure = AccessUnavailable("gone")
+            if loses.startswith("nothing"):
+                had = len(reader.body)
+                await reader.until(lambda reader: len(reader.body) > had + 100)
+                stand_ins.engine.asked[0].answer()
+                assert b"event: answer" in (await reader.reply()).body
+            else:
+                assert b"event: answer" not in (await reader.reply()).body
+                stand_ins.engine.asked[0].answer()
 
         run(body)

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine_ops.api.fields import DNS_LABEL
-from engine_ops.server.backend import PATH_PREFIX, Access, Caller, Right, Unauthenticated
+from engine_ops.server.backend import PATH_PREFIX, Access, AccessUnavailable, Caller, Right, Unauthenticated
 from engine_ops.server.decisions import Recent
 from engine_ops.server.host_check import names_this_machine
 from engine_ops.server.problems import ProblemError
@@ -165,6 +165,19 @@ async def permits(request: HTTPConnection, right: Right) -> bool:
     """
     access = services_of(request).access
     return access.open or await access.allowed(caller_of(request), right)
+
+
+async def still_permits(request: HTTPConnection, right: Right) -> bool:
+    """Whether the caller of a request that takes long would be let in again. Where that cannot be known they stay."""
+    access = services_of(request).access
+    caller = caller_of(request)
+    try:
+        again = await access.authenticate(caller.token)
+        return again.username == caller.username and (access.open or await access.allowed(again, right))
+    except Unauthenticated:
+        return False
+    except AccessUnavailable:
+        return True
 
 
 async def require(request: HTTPConnection, right: Right) -> None:

@@ -7,7 +7,7 @@ id tells which it is, so that a reader who comes back with ``Last-Event-ID`` goe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
 from starlette.responses import Response
@@ -28,6 +28,10 @@ PIECE_BYTES: Final = 2**16
 
 _ON_ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 """A line break in JSON is white space."""
+
+
+async def _always() -> bool:
+    return True
 
 
 def position_in(job: Job, last_event_id: str | None) -> int | None:
@@ -53,7 +57,13 @@ def position_in(job: Job, last_event_id: str | None) -> int | None:
     return min(int(number), job.found) if number.isascii() and number.isdigit() and len(number) < 10 else 0
 
 
-async def events_of(job: Job, position: int, *, keep_alive_seconds: float = KEEP_ALIVE_SECONDS) -> AsyncIterator[bytes]:
+async def events_of(
+    job: Job,
+    position: int,
+    *,
+    keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+    permitted: Callable[[], Awaitable[bool]] = _always,
+) -> AsyncIterator[bytes]:
     """Return the events after one of them, each as it is sent, until the answer has been.
 
     Parameters
@@ -64,9 +74,17 @@ async def events_of(job: Job, position: int, *, keep_alive_seconds: float = KEEP
         See `position_in`.
     keep_alive_seconds
         See `KEEP_ALIVE_SECONDS`.
+    permitted
+        Asked as often, whether the reader may read on; if not, this is the end.
     """
     yield f"retry: {RETRY_MS}\n\n".encode()
+    loop = asyncio.get_running_loop()
+    asked = loop.time()
     while True:
+        if loop.time() - asked >= keep_alive_seconds:
+            if not await permitted():
+                return
+            asked = loop.time()
         for number, progress in list(job.improvements(position)):
             position = number
             yield _event(job, "improvement", str(number), progress)
@@ -95,16 +113,26 @@ class EventStream(Response):
         See `position_in`.
     keep_alive_seconds
         See `KEEP_ALIVE_SECONDS`.
+    permitted
+        See `events_of`.
     """
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, job: Job, position: int, *, keep_alive_seconds: float = KEEP_ALIVE_SECONDS) -> None:
+    def __init__(
+        self,
+        job: Job,
+        position: int,
+        *,
+        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+        permitted: Callable[[], Awaitable[bool]] = _always,
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._job = job
         self._position = position
         self._keep_alive_seconds = keep_alive_seconds
+        self._permitted = permitted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them."""
@@ -122,7 +150,10 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for event in events_of(self._job, self._position, keep_alive_seconds=self._keep_alive_seconds):
+        events = events_of(
+            self._job, self._position, keep_alive_seconds=self._keep_alive_seconds, permitted=self._permitted
+        )
+        async for event in events:
             await send({"type": "http.response.body", "body": event, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

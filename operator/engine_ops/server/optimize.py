@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.server.answers import response_of
-from engine_ops.server.authentication import caller_of, namespace_of, require
+from engine_ops.server.authentication import caller_of, namespace_of, require, still_permits
 from engine_ops.server.backend import Right
 from engine_ops.server.body_limit import taken as body_taken
 from engine_ops.server.documented import problems, shown, taken
@@ -227,8 +227,9 @@ class _Handlers:
     async def events(self, request: Request, request_id: _ID) -> Response:
         job = await self._own(request, request_id)
         position = position_in(job, request.headers.get("last-event-id"))
-        # 204 ends the attempts of a browser to come back.
-        return Response(status_code=204) if position is None else EventStream(job, position)
+        if position is None:
+            return Response(status_code=204)  # which ends the attempts of a browser to come back
+        return EventStream(job, position, permitted=lambda: still_permits(request, _right(job.namespace)))
 
     async def _read(self, body: bytes, namespace: str, username: str) -> ReadQuestion:
         """Read a question; a long one on another thread, one after another: what others ask is not to wait for it."""
