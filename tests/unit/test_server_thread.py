@@ -174,22 +174,22 @@ def test_the_application_hears_of_the_drain_with_the_seconds_that_remain() -> No
 
 
 def test_the_loop_that_stops_it_goes_on() -> None:
-    async def stop_from_a_loop(served: Served) -> int:
-        turns = 0
+    draining, turned = threading.Event(), threading.Event()
+    went_on: list[bool] = []
 
-        async def turn() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
+    async def drain(seconds: float) -> None:
+        draining.set()
+        went_on.append(await asyncio.to_thread(turned.wait, seconds))
 
-        turning = asyncio.create_task(turn())
-        await served.thread.aclose(5)
-        turning.cancel()
-        return turns
+    async def stop_from_a_loop(served: Served) -> None:
+        stopping = asyncio.create_task(served.thread.aclose(10))
+        assert await asyncio.to_thread(draining.wait, 10)
+        turned.set()  # only a loop that goes on comes so far
+        await stopping
 
-    with serving() as served:
-        assert asyncio.run(stop_from_a_loop(served)) > 2
+    with serving(drain=drain) as served:
+        asyncio.run(stop_from_a_loop(served))
+        assert went_on == [True]
         assert not served.thread.alive
 
 
