@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from engine_ops.api.crd import RESOURCES, render
 from engine_ops.api.crd_docs import render_docs
+from engine_ops.cli.drift import has_drifted
 
 
 @click.command(name="crds")
@@ -53,16 +53,7 @@ def _check(files: dict[Path, str], directory: Path) -> None:
     """Exit 1 with a unified diff if a file is not as generated, or should not be there."""
     # An old file beside the generated ones would be applied with them.
     leftover = {path: "" for path in sorted(directory.glob("*.yaml")) if path not in files}
-    drifted = False
-    for path, expected in {**files, **leftover}.items():
-        actual = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if actual != expected:
-            drifted = True
-            sys.stdout.writelines(
-                difflib.unified_diff(
-                    actual.splitlines(keepends=True), expected.splitlines(keepends=True), str(path), "generated"
-                )
-            )
+    drifted = [path for path, expected in {**files, **leftover}.items() if has_drifted(path, expected)]
     if drifted:
         click.echo("the generated files have drifted: run `engine-ops crds` with --output and --docs", err=True)
         sys.exit(1)

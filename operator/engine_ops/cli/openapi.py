@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from pathlib import Path
 
 import click
+
+from engine_ops.cli.drift import has_drifted
 
 
 @click.command(name="openapi", hidden=True)
@@ -30,13 +31,7 @@ def command(output_file: Path | None, check_file: Path | None) -> None:
 
     text = render()
     if check_file is not None:
-        actual = check_file.read_text(encoding="utf-8") if check_file.is_file() else ""
-        if actual != text:
-            sys.stdout.writelines(
-                difflib.unified_diff(
-                    actual.splitlines(keepends=True), text.splitlines(keepends=True), str(check_file), "generated"
-                )
-            )
+        if has_drifted(check_file, text):
             click.echo("the document has drifted: run `engine-ops openapi` with --output", err=True)
             sys.exit(1)
     elif output_file is not None:
