@@ -37,7 +37,7 @@ demo-down: $(READY)  ## End what demo-up left running.
 	@$(BIN)/python examples/demo.py --down
 
 test: devcluster  ## Run every test.
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile $(PYTEST_ARGS)
 
 test-unit: $(READY)  ## Run the tests that need no control plane.
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -49,6 +51,19 @@ def test_a_commands_exit_code_is_passed_on(script: str, exit_code: int) -> None:
     assert devcluster._run(_Standing(), ("sh", "-c", script)) == exit_code
 
 
+@pytest.mark.usefixtures("_signals")
+def test_a_signal_that_comes_while_the_command_is_started_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hit(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, lambda *_: None)  # what nobody forwards must not end the tests
+    monkeypatch.setattr(subprocess, "Popen", Hit)
+    assert devcluster._run(_Standing(), ("sleep", "10")) == 128 + signal.SIGTERM
+
+
+@pytest.mark.usefixtures("_signals")
 def test_a_command_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text").write_text("")
     assert devcluster._run(_Standing(), ("no-such-command",)) == 127

@@ -145,24 +145,31 @@ def _print_usage(cluster: DevCluster) -> None:
 
 
 def _run(cluster: DevCluster, arguments: tuple[str, ...]) -> int:
-    environment = cluster.environment()
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        del frame
+        if process is None:
+            early.append(number)
+        else:
+            process.send_signal(number)
+
+    # Before the command runs: a signal that comes first would end this process, and leave the command behind.
+    signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGHUP, forward)
+    # A terminal sends Ctrl-C to the command, too; it decides what to do. (SIG_IGN would be inherited by it.)
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        process = subprocess.Popen(arguments, env=environment)
+        process = subprocess.Popen(arguments, env=cluster.environment())
     except FileNotFoundError:
         _report(f"{arguments[0]}: command not found")
         return _NOT_FOUND
     except PermissionError:
         _report(f"{arguments[0]}: not executable")
         return _NOT_EXECUTABLE
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        del frame
+    for number in early:
         process.send_signal(number)
-
-    signal.signal(signal.SIGTERM, forward)
-    signal.signal(signal.SIGHUP, forward)
-    # A terminal sends Ctrl-C to the command, too; it decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_code = process.wait()
     return exit_code if exit_code >= 0 else 128 - exit_code
 
