@@ -17,8 +17,10 @@ from engine_ops.devcluster.certificates import KeyPair
 from engine_ops.devcluster.client import ApiClient
 from engine_ops.devcluster.control_plane import ADMIN_KUBECONFIG, PKI_DIRECTORY
 from engine_ops.devcluster.errors import DevClusterError, StartError
+from engine_ops.devcluster.kubectl import run_kubectl
 from engine_ops.devcluster.launch import launch, stop_cluster, wait_or_kill
-from engine_ops.devcluster.nodes import node_object
+from engine_ops.devcluster.nodes import create_nodes, wait_until_nodes_ready
+from engine_ops.devcluster.service_accounts import service_account_token
 from engine_ops.devcluster.state import ClusterState, cluster_directory, is_live, read_state
 from engine_ops.devcluster.supervisor import Order
 
@@ -252,19 +254,14 @@ class DevCluster:
         """
         environment = self.environment()
         environment["KUBECONFIG"] = str(kubeconfig or self.kubeconfig)
-        done = subprocess.run(
-            [str(self._binaries.path(KUBECTL)), *arguments],
-            input="" if stdin is None else stdin,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=timeout_seconds,
-            check=False,
+        return run_kubectl(
+            self._binaries.path(KUBECTL),
+            arguments,
+            environment=environment,
+            stdin=stdin,
+            check=check,
+            timeout_seconds=timeout_seconds,
         )
-        if check and done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()
-            raise DevClusterError(f"kubectl {' '.join(arguments)}: exit code {done.returncode}: {said}")
-        return done
 
     def create_kubeconfig_for_token(self, token: str, path: Path, *, namespace: str | None = None) -> Path:
         """Write a kubeconfig for a bearer token.
@@ -312,14 +309,9 @@ class DevCluster:
             If the API server refuses.
         """
         path = path or self.directory / f"{namespace}.{name}.kubeconfig"
-        body = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": duration_seconds},
-        }
         with self.client() as client:
-            answer = client.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", body)
-        return self.create_kubeconfig_for_token(answer["status"]["token"], path, namespace=namespace)
+            token = service_account_token(client, namespace, name, duration_seconds=duration_seconds)
+        return self.create_kubeconfig_for_token(token, path, namespace=namespace)
 
     def client(self) -> ApiClient:
         """Open a connection to the API server as administrator. Close it, or use it as a context manager."""
@@ -368,25 +360,10 @@ class DevCluster:
         """
         names = [f"{prefix}-{index}" for index in range(count)]
         with self.client() as client:
-            for name in names:
-                node = node_object(
-                    name, cpu=cpu, memory=memory, pods=pods, labels=labels or {}, resources=resources or {}
-                )
-                client.request("POST", "/api/v1/nodes", node)
-            waiting = set(names)
-            deadline = time.monotonic() + timeout_seconds
-            while waiting:
-                for node in client.request("GET", "/api/v1/nodes?resourceVersion=0")["items"]:
-                    conditions = node["status"].get("conditions", [])
-                    if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
-                        waiting.discard(node["metadata"]["name"])
-                if waiting and time.monotonic() > deadline:
-                    raise DevClusterError(
-                        f"{len(waiting)} of {count} nodes are not Ready after {timeout_seconds:.0f} s, "
-                        f"such as {min(waiting)}: is kwok running?"
-                    )
-                # A list of a thousand nodes is two megabytes: asked for too often, it would slow down kwok itself.
-                time.sleep(_POLL_SECONDS * (1 + count / 50))
+            create_nodes(
+                client, names, cpu=cpu, memory=memory, pods=pods, labels=labels or {}, resources=resources or {}
+            )
+            wait_until_nodes_ready(client, names, timeout_seconds=timeout_seconds)
         return names
 
     def wait(self) -> None:

@@ -1,9 +1,15 @@
-"""Node objects for kwok."""
+"""Simulated nodes: their objects, and the wait until kwok has made them Ready."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from engine_ops.devcluster.client import ApiClient
+from engine_ops.devcluster.errors import DevClusterError
+
+_POLL_SECONDS = 0.05
 
 
 def node_object(
@@ -45,3 +51,68 @@ def node_object(
         },
         "status": {"capacity": amounts, "allocatable": amounts},
     }
+
+
+def create_nodes(
+    client: ApiClient,
+    names: Iterable[str],
+    *,
+    cpu: str,
+    memory: str,
+    pods: int,
+    labels: Mapping[str, str],
+    resources: Mapping[str, str],
+) -> None:
+    """Create simulated nodes. They are not Ready yet.
+
+    Parameters
+    ----------
+    client : ApiClient
+        Of somebody who may create nodes.
+    names : iterable of str
+        What they are called.
+    cpu, memory, pods, labels, resources
+        Of each, as for `node_object`.
+
+    Raises
+    ------
+    DevClusterError
+        If one of them exists.
+    """
+    for name in names:
+        node = node_object(name, cpu=cpu, memory=memory, pods=pods, labels=labels, resources=resources)
+        client.request("POST", "/api/v1/nodes", node)
+
+
+def wait_until_nodes_ready(client: ApiClient, names: Iterable[str], *, timeout_seconds: float) -> None:
+    """Wait until nodes are Ready.
+
+    Parameters
+    ----------
+    client : ApiClient
+        Of somebody who may list nodes.
+    names : iterable of str
+        What they are called.
+    timeout_seconds : float
+        How long to wait.
+
+    Raises
+    ------
+    DevClusterError
+        If they do not become Ready in time.
+    """
+    waiting = set(names)
+    count = len(waiting)
+    deadline = time.monotonic() + timeout_seconds
+    while waiting:
+        for node in client.request("GET", "/api/v1/nodes?resourceVersion=0")["items"]:
+            conditions = node["status"].get("conditions", [])
+            if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+                waiting.discard(node["metadata"]["name"])
+        if waiting and time.monotonic() > deadline:
+            raise DevClusterError(
+                f"{len(waiting)} of {count} nodes are not Ready after {timeout_seconds:.0f} s, "
+                f"such as {min(waiting)}: is kwok running?"
+            )
+        # A list of a thousand nodes is two megabytes: asked for too often, it would slow down kwok itself.
+        time.sleep(_POLL_SECONDS * (1 + count / 50))
