@@ -287,7 +287,7 @@ class Meddled(ConfigMapStore):
 def test_a_conflict_at_every_write(
     with_store: Any, client: ApiClient, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine_ops.history.log.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("engine_ops.history.flushing.FIRST_PAUSE_SECONDS", 0.001)
 
     async def check(store: ConfigMapStore) -> None:
         meddled = Meddled(store._connection, namespace)

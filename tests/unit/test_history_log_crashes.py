@@ -9,13 +9,13 @@ import pytest
 from history_faults import FAULTS, Clock, CrashError, FaultyStore, drive
 from history_world import Operator, World
 
-from engine_ops.history import log as log_module
+from engine_ops.history import flushing
 from engine_ops.history.names import HEAD
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(flushing, "FIRST_PAUSE_SECONDS", 0.0)
 
 
 def recover(world: World) -> None:

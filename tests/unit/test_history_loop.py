@@ -9,7 +9,7 @@ import pytest
 
 from engine_ops.controllers.history_keeper import HistoryKeeper
 from engine_ops.controllers.history_loop import HistoryLoop
-from engine_ops.history import log as history_log
+from engine_ops.history import flushing
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.history.store import ConflictError, StoreError, StoreRefusedError, StoreUnavailableError
@@ -66,7 +66,7 @@ class _NoRequests:
 def test_a_fault_of_every_write_is_said_and_taken_back(
     fault: StoreError, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_log, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(flushing, "FIRST_PAUSE_SECONDS", 0.0)
 
     async def play() -> None:
         store, said = _FaultyStore(), _Said()

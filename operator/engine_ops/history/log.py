@@ -28,14 +28,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from engine_ops.history.collector import WorkloadCollector
-from engine_ops.history.driving import pause
+from engine_ops.history.flushing import Flusher
 from engine_ops.history.health import HistoryHealth
 from engine_ops.history.keys import point_key
 from engine_ops.history.limits import CutCounts, pack
 from engine_ops.history.open_points import OpenPoint, close_as_unknown, oldest_first
 from engine_ops.history.ring import LogCollector
 from engine_ops.history.stamps import Stamps, Token
-from engine_ops.history.store import BlobStore, ConflictError, StoreError, StoreRefusedError
+from engine_ops.history.store import BlobStore
 from engine_ops.history.writing import LogWriter
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.keys import known_at
@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 SEGMENT_BYTES = 256 * 1024
 BUDGET_BYTES = 8 * 1024 * 1024
 BUDGET_BYTES_PER_POINT = 840
-FLUSH_TRIES = 8
-FIRST_PAUSE_SECONDS = 0.02
 
 
 def epoch_ms() -> int:
@@ -109,15 +107,7 @@ class HistoryLog:
         self._collector = LogCollector(capacity, block_points=segment_points, auto_seal=False)
         self._open: dict[bytes, OpenPoint] = {}
         self._numbers = itertools.count()
-        self._lock = asyncio.Lock()
-        self._task: asyncio.Task[bool] | None = None
         self._pushed_out = 0
-        self._refused = ""
-        self._flushed_at_ms: int | None = None
-        self._conflicts = 0
-        self._read_only = False
-        self.ready = asyncio.Event()
-        """Set once the store was read."""
         self.changed = asyncio.Event()
         """Set by every change that wants a flush; whoever waits for it clears it."""
         self.on_recorded: Callable[[WorkloadDataPoint], None] | None = None
@@ -131,6 +121,12 @@ class HistoryLog:
             writer=writer,
             push_out=self._push_out,
         )
+        self._flusher = Flusher(self._writer, clock)
+
+    @property
+    def ready(self) -> asyncio.Event:
+        """Set once the store was read."""
+        return self._flusher.ready
 
     @property
     def collector(self) -> WorkloadCollector:
@@ -150,7 +146,7 @@ class HistoryLog:
     @property
     def dirty(self) -> bool:
         """Whether there is something to flush now."""
-        if self._read_only:
+        if self._flusher.read_only:
             return False
         return not self.loaded or self._writer.wants_flush
 
@@ -171,7 +167,7 @@ class HistoryLog:
     @property
     def health(self) -> HistoryHealth:
         """How the history is."""
-        writer, counts = self._writer, self._collector.counts
+        writer, flusher, counts = self._writer, self._flusher, self._collector.counts
         return HistoryHealth(
             loaded=self.loaded,
             points=len(self._collector),
@@ -182,9 +178,9 @@ class HistoryLog:
             damaged=tuple(writer.damaged.values()),
             missing=writer.missing,
             future=writer.future,
-            refused=self._refused,
-            flushed_at_ms=self._flushed_at_ms,
-            conflicts=self._conflicts,
+            refused=flusher.refused,
+            flushed_at_ms=flusher.flushed_at_ms,
+            conflicts=flusher.conflicts,
             cut_strings=counts.strings,
             left_out=counts.left_out,
             pushed_out=self._pushed_out,
@@ -205,11 +201,7 @@ class HistoryLog:
         StoreError
             If the store does not answer or refuses; it may be called again.
         """
-        self._read_only = read_only
-        async with self._lock:
-            if not self.loaded or read_only:
-                await self._writer.read(read_only=read_only)
-                self.ready.set()
+        await self._flusher.load(read_only=read_only)
 
     async def flush(self) -> None:
         """Bring everything into the store that was recorded before the call.
@@ -219,38 +211,7 @@ class HistoryLog:
         StoreError
             If it could not be done. Nothing is lost; it may be called again.
         """
-        if self._read_only:
-            raise StoreRefusedError("the history was opened for reading only")
-        async with self._lock:
-            try:
-                await self._flush()
-            except StoreRefusedError as error:
-                if self._refused != str(error):
-                    logger.warning("The history is kept in memory only, its store refuses it: %s.", error)
-                self._refused = str(error)
-                raise
-            if self._refused:
-                logger.info("The store takes the history again.")
-            self._refused = ""
-            self._flushed_at_ms = self._clock()
-
-    async def _flush(self) -> None:
-        delay = FIRST_PAUSE_SECONDS
-        for attempt in itertools.count(1):
-            try:
-                if not self.loaded or self._writer.is_behind:
-                    await self._writer.read()
-                    self.ready.set()
-                await self._writer.write()
-                return
-            except ConflictError as error:
-                self._conflicts += 1
-                self._writer.is_behind = True
-                if attempt >= FLUSH_TRIES:
-                    raise
-                logger.debug("Another writer was faster: %s", error)
-            await pause(delay)
-            delay *= 2
+        await self._flusher.flush()
 
     def stamp(self) -> int:
         """Return the next stamp, in milliseconds: above every earlier one, even where the clock steps back.
@@ -281,24 +242,8 @@ class HistoryLog:
         """Flush now if need be; return whether the point is in the store when that is done or the time is over."""
         if self.is_flushed(key, stamp) or not self.knows(key, stamp):
             return self.is_flushed(key, stamp)
-        deadline = time.monotonic() + timeout_seconds
-        while not self.is_flushed(key, stamp):
-            # One flush serves everybody who waits; it goes on when one of them gives up.
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._try_flush(), name="flush the history")
-            left = deadline - time.monotonic()
-            done, _ = await asyncio.wait({self._task}, timeout=max(0.0, left))
-            if not done or (not self.is_flushed(key, stamp) and not self._task.result()):
-                break
+        await self._flusher.flush_until(lambda: self.is_flushed(key, stamp), timeout_seconds)
         return self.is_flushed(key, stamp)
-
-    async def _try_flush(self) -> bool:
-        try:
-            await self.flush()
-        except StoreError as error:
-            logger.debug("The history is not written yet: %s", error)
-            return False
-        return True
 
     def record(self, point: WorkloadDataPoint, stamp: int) -> bool:
         """Add a closed point; False if its key is known, or its stamp says that it was flushed and has left the ring.
