@@ -142,7 +142,7 @@ def test_a_stream_that_ends_at_once_is_not_opened_without_a_pause(tmp_path: Path
 
         await watch.fresh()
         nodes.streams = [ends] * 1000
-        watch._stream.abort()  # type: ignore[union-attr]
+        watch._handover.reading.abort()  # type: ignore[union-attr]
         before = len(nodes.watches)
         await until(lambda: len(nodes.watches) > before + 3)
         began = time.monotonic()
@@ -461,7 +461,7 @@ def test_a_server_that_is_gone_keeps_the_view_but_not_the_promise(tmp_path: Path
     async def check(nodes: FakeNodes, watch: Watch[NodeRecord], _: Connection) -> None:
         await watch.fresh()
         nodes.refusals.append(("any", 503, "shutting down"))
-        watch._stream.abort()  # type: ignore[union-attr]
+        watch._handover.reading.abort()  # type: ignore[union-attr]
         with pytest.raises(ApiError, match="shutting down"):
             await watch.fresh()
         assert names(watch) == ["a", "b"]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from typing import Final, Generic, TypeVar
 
-from engine_ops.kube.channel import Channel, StalledError, Stream, close_quietly
+from engine_ops.kube.channel import Channel, Stream, close_quietly
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.kube.watch_events import GarbageError, parse_line
+from engine_ops.kube.watch_faults import Faults, refuses_streaming
+from engine_ops.kube.watch_handover import Handover, Opened
 from engine_ops.kube.watch_source import Resource, Source
 from engine_ops.kube.watch_timings import Timings
 from engine_ops.kube.watch_view import Batch, Counters, JumpedBackError, View
@@ -22,19 +23,10 @@ logger = logging.getLogger(__name__)
 _MOVING_SECONDS: Final = 0.2
 _NEXT_EVENT_SECONDS: Final = 0.02
 """On a resource that changes often the next event proves more, at less cost, than opening the watch anew."""
-_LOG_SECONDS: Final = 60.0
 _ATTEMPTS: Final = 5
 _SAME_SERVER_ATTEMPTS: Final = 2
 
 RecordT = TypeVar("RecordT")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Opened:
-    """A stream of changes, and the version that it was opened at."""
-
-    stream: Stream
-    version: int
 
 
 class Watch(Generic[RecordT]):
@@ -66,11 +58,9 @@ class Watch(Generic[RecordT]):
         self._source = Source(connection, resource.path, resource.params, resource.metadata_only, timings)
         self._view: View[RecordT] = View(resource.decode)
         self._task: asyncio.Task[None] | None = None
-        # What is being read, what is to be read in its place, and a connection to ask over.
-        self._stream: Stream | None = None
-        self._handed: _Opened | None = None
+        self._handover = Handover()
+        # A connection to ask over.
         self._spare: Channel | None = None
-        self._aborted = False
         # Whether a list is under way or due, when the last complete one began, and whether lists are streamed.
         self._listing = True
         self._list_began = 0.0
@@ -79,10 +69,8 @@ class Watch(Generic[RecordT]):
         self._changed = asyncio.Event()
         self._kick = asyncio.Event()
         self._quiet_seconds = timings.quiet_seconds
-        self._failure: ApiError | UnavailableError | None = None
-        self._failed_at = 0.0
+        self._faults = Faults(resource.plural)
         self._event_at = 0.0
-        self._logged_at = float("-inf")
         self.current_at: float | None = None
 
     def start(self) -> None:
@@ -96,7 +84,7 @@ class Watch(Generic[RecordT]):
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        handed = self._take_handed()
+        handed = self._handover.take()
         spare, self._spare = self._spare, None
         await close_quietly(handed.stream if handed else None)
         await close_quietly(spare)
@@ -168,10 +156,10 @@ class Watch(Generic[RecordT]):
             except Exception as error:  # noqa: BLE001  # whatever it is, the view must not stop without a word
                 delay = self._judge(error)
             finally:
-                self._stream, self._aborted = None, False
+                self._handover.ended()
             if time.monotonic() - began >= self._timings.steady_seconds:
                 attempt = 0
-            if self._handed is None:
+            if self._handover.waiting is None:
                 # The end of a stream is nothing special, unless one follows the other.
                 wait = self._timings.backoff(attempt) if delay is None or (delay == 0.0 and attempt > 0) else delay
                 attempt += 1
@@ -179,7 +167,7 @@ class Watch(Generic[RecordT]):
 
     async def _follow(self, began: float) -> None:
         """Open a stream, or take the one that was handed over, and read it to its end."""
-        handed = self._take_handed()
+        handed = self._handover.take()
         if self._listing:
             await close_quietly(handed.stream if handed else None)
             handed = None
@@ -191,15 +179,15 @@ class Watch(Generic[RecordT]):
             opened = handed or await self._open_changes(self._source.new_channel())
             stream, batch = opened.stream, Batch(self._view, opened.version)
         try:
-            if self._handed is None or batch.listing:
-                self._stream = stream
+            if self._handover.waiting is None or batch.listing:
+                self._handover.reading = stream
                 await self._read(stream, batch, began)
         finally:
             await close_quietly(stream)
 
-    async def _open_changes(self, channel: Channel) -> _Opened:
+    async def _open_changes(self, channel: Channel) -> Opened:
         version = self._view.version
-        return _Opened(await self._source.open_changes(channel, version), version)
+        return Opened(await self._source.open_changes(channel, version), version)
 
     async def _list_pages(self, began: float) -> None:
         records: dict[str, RecordT] = {}
@@ -230,12 +218,12 @@ class Watch(Generic[RecordT]):
             if lines and not batch.listing:
                 # What was sent just now is what the server had just now.
                 self._event_at = self.current_at = time.monotonic()
-                self._failure = None
+                self._faults.clear()
                 self._notify()
 
     def _note_list(self, began: float) -> None:
         self._listing, self._list_began = False, began
-        self._failure = None
+        self._faults.clear()
         self.current_at = time.monotonic()
         seconds = self.current_at - began
         logger.info("%s: listed %d in %.1f s", self._resource.plural, len(self.records), seconds)
@@ -249,7 +237,7 @@ class Watch(Generic[RecordT]):
         if gone or isinstance(error, JumpedBackError):
             self._start_over(f"the server no longer has what followed: {error}" if gone else f"jumped back: {error}")
             return 0.0
-        if self._listing and self._streaming_list and _refuses_streaming(error):
+        if self._listing and self._streaming_list and refuses_streaming(error):
             logger.info("%s: the server does not stream lists: %s", self._resource.plural, error)
             self._streaming_list = False
             return 0.0
@@ -261,7 +249,7 @@ class Watch(Generic[RecordT]):
             self._fail(error)
             return self._timings.forbidden_seconds if error.status == 403 else error.retry_after_seconds
         elif isinstance(error, UnavailableError):
-            if self._aborted:
+            if self._handover.is_aborted:
                 return 0.0  # broken on purpose
             self._fail(error)
         else:
@@ -272,12 +260,11 @@ class Watch(Generic[RecordT]):
 
     def _start_over(self, why: str) -> None:
         self._listing = True
-        self._log(f"{why}; listing anew")
+        self._faults.log(f"{why}; listing anew")
         self._notify()
 
     def _fail(self, error: ApiError | UnavailableError) -> None:
-        self._failure, self._failed_at = error, time.monotonic()
-        self._log(f"{error}; trying again")
+        self._faults.note(error)
         self._notify()
 
     def _note_late(self, version: int) -> None:
@@ -286,14 +273,6 @@ class Watch(Generic[RecordT]):
             "%s: resourceVersion %d came after %d had been taken for seen; from now on %.0f ms of quiet are awaited",
             self._resource.plural, version, self._view.seen_version, 1000 * self._quiet_seconds,
         )  # fmt: skip
-
-    def _log(self, message: str) -> None:
-        """Log it, at most once a minute: what goes wrong tends to do so many times."""
-        now = time.monotonic()
-        level = logging.DEBUG
-        if now - self._logged_at >= _LOG_SECONDS:
-            level, self._logged_at = logging.WARNING, now
-        logger.log(level, "%s: %s", self._resource.plural, message)
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until somebody needs the view."""
@@ -307,8 +286,7 @@ class Watch(Generic[RecordT]):
         """Wait for the list; raise what has gone wrong since ``called``."""
         self._kick.set()
         while self._listing:
-            if self._failure is not None and self._failed_at >= called:
-                raise self._failure
+            self._faults.raise_since(called)
             await self._changed.wait()
 
     async def _follows_to_now(self, attempt: int) -> bool:
@@ -338,7 +316,8 @@ class Watch(Generic[RecordT]):
                 if channel.connects != connects and attempt < _SAME_SERVER_ATTEMPTS:
                     await opened.stream.close()
                     return False
-                await self._hand_over(opened)
+                self._kick.set()
+                await self._handover.give(opened)
                 if not await self._until_quiet(opened.stream, newest):
                     return False
             elif not self._listing:
@@ -365,37 +344,18 @@ class Watch(Generic[RecordT]):
             await asyncio.sleep(pause)
             if self._view.version >= version and not self._listing:
                 return True
-            reading = self._stream is stream
-            if not reading and (self._handed is None or self._handed.stream is not stream):
+            if not self._handover.is_alive(stream):
                 return False
-            if reading and stream.chunks == chunks and not stream.within_line:
+            if self._handover.reading is stream and stream.chunks == chunks and not stream.within_line:
                 calm += 1
             else:
                 chunks, calm = stream.chunks, 0
         return True
 
-    async def _hand_over(self, opened: _Opened) -> None:
-        """Let the task read this stream in place of the one that it has."""
-        before, self._handed = self._handed, opened
-        self._abort()
-        # One that was not taken yet belongs to a call that was cancelled.
-        await close_quietly(before.stream if before else None)
-
-    def _take_handed(self) -> _Opened | None:
-        handed, self._handed = self._handed, None
-        return handed
-
     def _abort(self) -> None:
-        if self._stream is not None:
-            self._aborted = True
-            self._stream.abort()
+        self._handover.abort()
         self._kick.set()
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _refuses_streaming(error: Exception) -> bool:
-    """Whether this is how servers answer that do not stream lists; some do not know the parameter, and say nothing."""
-    return isinstance(error, StalledError) or (isinstance(error, ApiError) and error.status in (400, 422))
