@@ -14,12 +14,12 @@ from engine_ops.plugins.hosting import Edition, Hosting
 from engine_ops.plugins.lineup import Lineup
 from engine_ops.plugins.messages import Ask, Opened
 from engine_ops.plugins.model_keeper import ModelKeeper
-from engine_ops.plugins.model_shelf import Roles
 from engine_ops.plugins.model_store import SavedModels
 from engine_ops.plugins.opener import Opener
 from engine_ops.plugins.plugin_state import PluginState
 from engine_ops.plugins.said import Said
 from engine_ops.plugins.snapshot import PluginSnapshot
+from engine_ops.plugins.succession import Succession
 from engine_ops.plugins.trained_model import TrainedModel
 from engine_ops.plugins.trainer import Trainer
 from engine_ops.plugins.trials import Trials
@@ -30,9 +30,6 @@ LOOK_SECONDS: Final = 10.0
 """At least so often a plugin is looked at: the history may have grown, a training be due."""
 
 SAVE_AT_LAST_SECONDS: Final = 5.0
-
-MEASURED_OUTCOMES: Final = 50
-"""After so many outcomes, drift of a model that was served without any is measured against these."""
 
 
 class HostedPlugin:
@@ -67,15 +64,20 @@ class HostedPlugin:
         self._on_change = on_change
         lineup = Lineup(name)
         trainer = Trainer(
-            name, hosting, has_trained=self._has_trained, discard=lineup.discard, on_change=self._instance_changed
+            name,
+            hosting,
+            has_trained=self._has_trained,
+            discard=lineup.discard,
+            on_change=self._instance_changed,
         )
         self._state = PluginState(
             name, spec, Edition.of(spec), hosting, lineup, trainer, Trials(), ModelKeeper(name, hosting)
         )
-        self._asker = Asker(self._state, lost=self._models_lost, heard=self._has_replied)
-        self._opener = Opener(self._state, on_change=self._instance_changed, opened=self._settle)
-        self._loaded = False
         self._wake = asyncio.Event()
+        self._succession = Succession(self._state, on_change=on_change, wake=self._wake.set)
+        self._asker = Asker(self._state, lost=self._succession.models_lost, heard=self._succession.has_replied)
+        self._opener = Opener(self._state, on_change=self._instance_changed, opened=self._succession.settle)
+        self._loaded = False
         self._life: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._start_if_wanted()
@@ -131,7 +133,7 @@ class HostedPlugin:
             state.trainer.cancel()
         for model in state.lineup.shelf:
             model.tracker.tolerance = spec.training.tolerance_factor
-        self._settle()
+        self._succession.settle()
         self._start_if_wanted()
         self._wake.set()
         self._on_change()
@@ -218,17 +220,8 @@ class HostedPlugin:
         state = self._state
         state.trainer.points_since += 1
         state.trainer.points_since_failure += 1
-        scored = False
-        for model in state.lineup.roles:
-            if model is None or point is None or model.tracker.known(point, values) is None:
-                continue
-            scored = True
-            tracker = model.tracker
-            if model is state.lineup.roles.active and tracker.total >= MEASURED_OUTCOMES and not tracker.knows_its_loss:
-                tracker.promoted()
-        if scored:
-            state.keeper.changed(soon=False)
-            self._judge()
+        if point is not None:
+            self._succession.outcome(point, values)
         if state.reason_to_train() is not None:
             self._wake.set()
 
@@ -250,80 +243,12 @@ class HostedPlugin:
             If they are to be removed, and cannot be. All else has ended.
         """
         if self._closing is None:
+            self._succession.end()
             self._closing = asyncio.get_running_loop().create_task(self._close(forget))
         await asyncio.shield(self._closing)
 
-    # Models
-
-    def _settle(self) -> None:
-        """Give out the roles as the models and the spec have it now."""
-        state = self._state
-        if state.edition is None or self._closing is not None:
-            return
-        before = state.lineup.roles
-        if state.lineup.settle(state.wanted_roles(state.edition)):
-            state.keeper.changed(soon=True)
-            self._on_change()
-        if before != state.lineup.roles:
-            logger.info("plugin %s: %s", self.name, _told(state.lineup.roles))
-
-    def _judge(self) -> None:
-        """Promote, or demote, if the outcomes say so."""
-        state = self._state
-        active, candidate = state.lineup.roles
-        if state.spec.training.pinned_model is not None or not state.is_gated:
-            return
-        if candidate is not None and (passed := state.trials.verdict(candidate, active)):
-            logger.info("plugin %s: model %s is promoted: %s", self.name, candidate.digest, state.trials.message)
-            state.lineup.shelf.promote(candidate, passed)
-        elif active is not None and state.trials.is_refuted(active):
-            logger.warning("plugin %s: model %s is demoted: %s", self.name, active.digest, state.trials.message)
-            state.lineup.shelf.demote(active)
-        else:
-            return
-        self._settle()
-        self._wake.set()
-
-    def _has_replied(self, model: TrainedModel) -> None:
-        self._state.keeper.changed(soon=False)
-        if model is self._state.lineup.roles.candidate and model.is_unscored:
-            self._judge()
-
-    def _models_lost(self) -> None:
-        self._state.lineup.drop_lost()
-        self._settle()
-        self._wake.set()
-        self._on_change()
-
     def _has_trained(self, model: TrainedModel, edition: Edition) -> None:
-        """Take a new model, in the process that it was trained in."""
-        state = self._state
-        instance = model.instance
-        shelf = state.lineup.shelf
-        same = next((each for each in shelf if each.digest == model.digest and each.instance is not None), None)
-        if instance is None:
-            return
-        if (
-            edition != state.edition
-            or self._closing is not None
-            or (same is not None and same.instance is not instance)
-        ):
-            # Settings have changed since; or nothing that the model learns from has.
-            if instance not in state.lineup.instances():
-                state.lineup.discard(instance)
-            return
-        for each in shelf:
-            # A service has one model at a time: the new one stands where the old one stood.
-            if each.instance is instance:
-                model.record = each.standing_of(model.record)
-                each.instance = None
-        shelf.add(model)
-        state.keeper.changed(soon=True)
-        self._settle()
-        self._wake.set()
-        self._on_change()
-
-    # Life
+        self._succession.has_trained(model, edition)  # which comes to be after the trainer
 
     def _start_if_wanted(self) -> None:
         if self._state.spec.enabled and self._life is None and self._closing is None:
@@ -367,7 +292,7 @@ class HostedPlugin:
         if state.lineup.drop_lost():
             self._on_change()
         await self._opener.open_what_is_missing()
-        self._settle()
+        self._succession.settle()
         why = state.reason_to_train()
         if why is not None and state.edition is not None:
             logger.info("plugin %s: a model is trained: %s", self.name, why)
@@ -411,8 +336,3 @@ class HostedPlugin:
                     await state.keeper.save(lambda: saved, at_last=True)
             except TimeoutError:
                 logger.warning("plugin %s: its models could not be kept in time", self.name)
-
-
-def _told(roles: Roles) -> str:
-    active = "no model is served" if roles.active is None else f"model {roles.active.digest} is served"
-    return active if roles.candidate is None else f"{active}, {roles.candidate.digest} is in shadow"
