@@ -22,7 +22,8 @@ from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.status import Attempt
 from engine_ops.controllers import direct_reply
 from engine_ops.controllers.direct import STOPPED, DirectRequests
-from engine_ops.controllers.solving import Answered, run_task, solution_of, task_for
+from engine_ops.controllers.direct_reply import Once
+from engine_ops.controllers.solving import Answered, PluginShare, run_task, solution_of, task_for
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.ml.data_point import WorkloadDataPoint
@@ -134,6 +135,21 @@ async def test_a_reply_says_what_the_status_of_a_resource_would(cpu: int) -> Non
     assert reply.solved_by is not None
     told = reply.solved_by.model_dump(by_alias=True, exclude_none=True)
     assert told == {name: value for name, value in status["solvedBy"].items() if name != "name"}
+
+
+@pytest.mark.parametrize("role", ["", "answer", "advice", "prediction"])
+def test_a_reply_says_of_a_plugin_all_that_the_status_would(role: Any) -> None:
+    once = Once.of(Question("q", "shop", "ada", "resource", b"{}"))
+    solved = msgspec.structs.replace(INCUMBENT, plugin_role=role)
+    share = PluginShare("oracle" if role else None, "2", model_id="m", confidence=0.875, claimed_confidence=0.99)
+    solution = solution_of(solved, share=share, fallback_reason="slow: took too long")
+    reply = once.reply(
+        Answered(solved, share=share, fallback_reason="slow: took too long"), duration_ms=1, reproducible=True
+    )
+    assert reply.solved_by is not None
+    told = reply.solved_by.model_dump(by_alias=True, exclude_none=True)
+    assert told == {name: value for name, value in solution.solved_by.items() if name != "name"}
+    assert (told["confidence"], told["claimedConfidence"]) == (0.875, 0.99)
 
 
 @on_a_loop

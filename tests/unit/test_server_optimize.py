@@ -126,7 +126,9 @@ def test_everything_that_is_sent_is_what_the_document_says() -> None:
         duration_ms=3,
         result=b'{"nodes": []}',
         score=1.0,
-        solved_by=SolvedBy(plugin="p", role="advice", model_id="m", claimed_confidence=0.5, fallback_reason="x"),
+        solved_by=SolvedBy(
+            plugin="p", role="advice", model_id="m", confidence=0.75, claimed_confidence=0.5, fallback_reason="x"
+        ),
         faults=(("constraints", "odd"),),
         cut_off="time",
     )
@@ -134,7 +136,8 @@ def test_everything_that_is_sent_is_what_the_document_says() -> None:
     async def body(api: Api) -> None:
         for reply in (full, dataclasses.replace(full, result=None, score=None, solved_by=None, success=True)):
             api.engine.reply = lambda _, reply=reply: dataclasses.replace(reply, faults=())  # type: ignore[misc]
-            OptimizeResponse.model_validate_json((await api.ask(type="genetic")).body)
+            response = OptimizeResponse.model_validate_json((await api.ask(type="genetic")).body)
+            assert response.solved_by == reply.solved_by
             api.engine.reply = lambda _, reply=reply: reply  # type: ignore[misc]
             OptimizeJob.model_validate_json((await api.ask_later()).body)
             await until(lambda: api.state() == (0, 0))

@@ -32,7 +32,16 @@ RUN: Final = 1
 """A question is asked once: with a uid of its own, its point in the history has a key as a resource's has."""
 
 _FINAL: Final = (Reason.SOLVED, Reason.UNPLACEABLE)
-_TOLD_OF_SOLVER: Final = ("algorithm", "version", "plugin", "role", "modelId", "claimedConfidence", "fallbackReason")
+_TOLD_OF_SOLVER: Final = (
+    "algorithm",
+    "version",
+    "plugin",
+    "role",
+    "modelId",
+    "confidence",
+    "claimedConfidence",
+    "fallbackReason",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -60,6 +60,9 @@ class SolvedBy(_Told):
     """What the plugin gave: the answer, advice, or a prediction that nothing can check."""
     model_id: str | None = None
     """The plugin's model."""
+    confidence: float | None = None
+    """The share of the model's last 100 scored predictions that were close enough, when the answer was made; None below
+    30, and where nothing keeps count."""
     claimed_confidence: float | None = None
     """0 to 1, as the plugin has it."""
     fallback_reason: str | None = None
