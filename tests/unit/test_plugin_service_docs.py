@@ -21,8 +21,9 @@ from engine_ops.history.collector import WorkloadCollector
 from engine_ops.plugins.instance import Unanswered
 from engine_ops.plugins.openapi import document
 from engine_ops.plugins.service_client import CONNECT_SECONDS, GET_TRIES
-from engine_ops.plugins.service_instance import HEALTH_SECONDS, INFO_SECONDS, LONGEST_PAUSE_SECONDS, OPENING_SECONDS
+from engine_ops.plugins.service_instance import HEALTH_SECONDS, LONGEST_PAUSE_SECONDS
 from engine_ops.plugins.service_messages import MAX_BODY_BYTES, MAX_STATE_BYTES, MAX_TRAIN_BODY_BYTES
+from engine_ops.plugins.service_settings import INFO_SECONDS, OPENING_SECONDS
 from engine_ops.plugins.service_worker import MAX_WAITING
 from engine_ops.plugins.serving import STUCK_AFTER_SECONDS
 

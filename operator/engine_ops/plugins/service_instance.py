@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -21,30 +20,12 @@ from engine_ops.plugins.messages import Ask, Opened, Replied, Trained
 from engine_ops.plugins.process_instance import HistorySource
 from engine_ops.plugins.service_client import THREAD_BYTES, ServiceClient, ServiceFaultError, ServiceProblemError
 from engine_ops.plugins.service_history import HistorySender
-from engine_ops.plugins.service_messages import (
-    MAX_BODY_BYTES,
-    MAX_STATE_BYTES,
-    NOT_OFFERED,
-    Health,
-    PluginInfo,
-    Reply,
-    TrainingDone,
-    Validate,
-)
-from engine_ops.plugins.service_translation import (
-    below_config,
-    encoded_ask,
-    opened_of,
-    optimize_of,
-    replied,
-    trained_of,
-)
+from engine_ops.plugins.service_messages import MAX_BODY_BYTES, NOT_OFFERED, Health, PluginInfo, Reply
+from engine_ops.plugins.service_settings import INFO_SECONDS, OPENING_SECONDS, ServiceSettings
+from engine_ops.plugins.service_training import train_service
+from engine_ops.plugins.service_translation import encoded_ask, opened_of, replied
 
 logger = logging.getLogger(__name__)
-
-INFO_SECONDS: Final = 5.0
-OPENING_SECONDS: Final = 60.0
-"""For the settings, and for each request with history: a plugin may take long to begin."""
 
 HEALTH_SECONDS: Final = 10.0
 """From one look at a service to the next."""
@@ -101,10 +82,9 @@ class ServiceInstance(GuardedInstance):
         health_seconds: float = HEALTH_SECONDS,
     ) -> None:
         super().__init__(name, limits.timeout_seconds, breaker_policy=breaker_policy, on_change=on_change)
-        self._config = config or b"{}"
-        self._state = state
         self._health_seconds = health_seconds
         self._client = ServiceClient(resolve(service))
+        self._settings = ServiceSettings(name, self._client, config, state)
         self._sender = HistorySender(self._client, feed)
         self._instance = ""
         self._is_stale = True
@@ -159,13 +139,13 @@ class ServiceInstance(GuardedInstance):
             raise
         finally:
             self._training = None
-        self._state = trained.state
+        self._settings.state = trained.state
         self._learn(trained)
         return trained
 
     def set_state(self, state: bytes) -> None:
         """See `Instance`."""
-        self._state = state
+        self._settings.state = state
 
     def retire(self) -> None:
         """See `Instance`. A service is one plugin: what this instance gave it again would undo the next one's work."""
@@ -286,7 +266,7 @@ class ServiceInstance(GuardedInstance):
             # Its settings may be those of another instance by now, which takes over.
             raise PluginUnavailableError(closing().reason)
         try:
-            info = await self._settled(await self._info())
+            info = await self._settings.give()
             self._sender.forget()
             kept = await self._sender.send(timeout_seconds=OPENING_SECONDS)
         except ServiceFaultError as fault:
@@ -302,39 +282,6 @@ class ServiceInstance(GuardedInstance):
             self._watch = asyncio.create_task(self._keep_watch())
         self._note_opened(opened)
         return opened
-
-    async def _info(self) -> PluginInfo | None:
-        """Return what the service says of itself; None where it must have its settings first."""
-        try:
-            return await self._client.get("/info", PluginInfo, timeout_seconds=INFO_SECONDS)
-        except ServiceProblemError as error:
-            if error.problem.stage is None:
-                raise
-            return None
-
-    async def _settled(self, info: PluginInfo | None) -> PluginInfo:
-        """Return what the service says of itself with its settings and, if there is one, its model."""
-        config = msgspec.json.decode(self._config, type=dict[str, Any])
-        state = base64.b64encode(self._state).decode() if len(self._state) <= MAX_STATE_BYTES else ""
-        asked = Validate(config=config, state=state)
-        try:
-            return await self._client.post("/validate", asked, PluginInfo, timeout_seconds=OPENING_SECONDS)
-        except ServiceProblemError as error:
-            problem = error.problem
-            if error.status in NOT_OFFERED and info is not None:
-                if not config:
-                    return info
-                fault = "the service takes no settings (it has no /validate)"
-                raise PluginBrokenError("config", f"config: {fault}", (("config", fault),)) from error
-            if problem.stage == "config":
-                faults = tuple((below_config(each.path), each.message) for each in problem.errors)
-                raise PluginBrokenError("config", error.message, faults) from error
-            if problem.stage == "load" and self._state:
-                # The model is of another version of the plugin, say: without it the plugin can be trained again.
-                logger.warning("plugin %s: its saved model is not taken: %s", self._name, error.message)
-                self._state = b""
-                return await self._settled(info)
-            raise
 
     def _take(self, info: PluginInfo) -> None:
         if self._instance and info.instance != self._instance and info.is_trained is not True:
@@ -354,36 +301,15 @@ class ServiceInstance(GuardedInstance):
         if unready is not None:
             raise PluginBrokenError("train", unready.reason)
         try:
-            kept = await self._sender.send(timeout_seconds=OPENING_SECONDS)
-            body: dict[str, Any] = {}
-            if not self._sender.is_wanted:
-                body["points"] = await self._sender.all_points()
-            if replay is not None:
-                body["replay"] = optimize_of(replay)
-            content = await asyncio.to_thread(msgspec.json.encode, body)
-            done = await self._client.post("/train", content, TrainingDone, timeout_seconds=timeout_seconds)
-        except InvalidDataError as error:
-            raise PluginBrokenError("train", f"the request to be replayed: {error.summary()}") from error
-        except ServiceProblemError as error:
-            raise PluginBrokenError("train", error.message) from error
+            trained = await train_service(
+                self._client, self._sender, self._name, timeout_seconds=timeout_seconds, replay=replay
+            )
         except ServiceFaultError as fault:
-            if fault.kind == "timeout":
-                message = f"no model within {timeout_seconds:g} s (training.timeoutSeconds)"
-                raise PluginBrokenError("train", message) from fault
-            if fault.kind == "crashed":
-                raise PluginBrokenError("train", fault.message) from fault
             if fault.kind == "unavailable":
                 self._go(fault.message)
             raise PluginUnavailableError(fault.message) from fault
-        try:
-            trained = trained_of(done, self._name)
-        except ValueError as error:
-            raise PluginBrokenError("train", f"the state of its model is no base64: {error}") from error
-        return msgspec.structs.replace(
-            trained,
-            model_id=trained.model_id or (self._opened.model_id if self._opened is not None else "") or self._name,
-            samples=trained.samples or (0 if kept is None else kept.points),
-        )
+        model_id = trained.model_id or (self._opened.model_id if self._opened is not None else "") or self._name
+        return msgspec.structs.replace(trained, model_id=model_id)
 
     async def _keep_watch(self) -> None:
         pause_seconds = FIRST_PAUSE_SECONDS
