@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import pytest
 import yaml
@@ -236,9 +235,11 @@ def test_the_deployment_calls_the_images_entry_point_with_options_that_exist() -
     assert json.loads(entry_point) == ["engine-ops"]
     (default,) = instructions_of("CMD")
     for arguments in (json.loads(default), *(container["args"] for container in containers().values())):
-        command = main.get_command(click.Context(main), arguments[0])
-        assert command is not None
-        command.make_context(arguments[0], list(arguments[1:]))
+        # As the program does: a command keeps the names of its option for help, which it has from the first parent.
+        with main.make_context("engine-ops", list(arguments)) as context:
+            name, command, rest = main.resolve_command(context, list(arguments))
+            assert command is not None
+            command.make_context(name, rest, parent=context)
     assert [container["args"][0] for container in containers().values()] == ["run", "plugin-host"]
 
 
