@@ -398,7 +398,7 @@ def test_each_task_that_dies_with_the_fork_server_keeps_its_own_best_answer() ->
             calls = [
                 asyncio.create_task(
                     pool.run(
-                        trial({"do": "climb", "objective": objective}, search_seconds=60.0),
+                        trial({"do": "climb", "objective": objective}, search_seconds=5.0),
                         timeout_seconds=60,
                         on_incumbent=arrived.append,
                     )

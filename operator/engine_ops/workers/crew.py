@@ -128,9 +128,20 @@ class Crew:
                 await launcher.close()
         self._starting = self._launcher = None
 
-    def take(self) -> WorkerLink | None:
-        """Return an idle worker, the one that worked last: its caches are the warmest."""
-        return self._idle.pop() if self._idle else None
+    @property
+    def has_idle(self) -> bool:
+        """Whether a worker can be taken."""
+        return bool(self._idle)
+
+    def take(self) -> WorkerLink:
+        """Return an idle worker, the one that worked last: its caches are the warmest.
+
+        Raises
+        ------
+        IndexError
+            If there is none.
+        """
+        return self._idle.pop()
 
     def give_back(self, link: WorkerLink) -> None:
         """Have a worker that has done its task be taken again."""

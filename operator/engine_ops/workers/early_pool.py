@@ -16,7 +16,8 @@ class EarlyPool:
     Parameters
     ----------
     workers
-        How many; None for one a core.
+        How many; None for one a core. Who names no number is alone with their questions (`engine-ops solve`): long
+        searches may then hold all workers, where they otherwise leave one to the questions of others.
     memory_limit_bytes
         A worker above it is killed.
     handler
@@ -28,7 +29,9 @@ class EarlyPool:
     ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         options: dict[str, Any] = {} if handler is None else {"handler": handler}
-        self._pool = WorkerPool(self.workers, memory_limit_bytes=memory_limit_bytes, **options)
+        self._pool = WorkerPool(
+            self.workers, memory_limit_bytes=memory_limit_bytes, reserve=workers is not None, **options
+        )
         self._starting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 from engine_ops.workers.errors import WorkerError
 from engine_ops.workers.messages import SOLVE, Incumbent, Outcome, Solved, SolveTask
 from engine_ops.workers.process_pool import ProcessPool
 
+LONG_SEARCH_SECONDS: Final = 5.0
+"""A search whose budget is above it is long: it may keep others waiting for longer than people wait."""
+
+
+def is_long_search(search_seconds: float) -> bool:
+    """Whether a search with such a budget must leave room for others."""
+    return search_seconds > LONG_SEARCH_SECONDS
+
+
+def searches_long(task: SolveTask) -> bool:
+    """Whether a task may search for long. What is only described, or is solved already, is not searched for."""
+    return is_long_search(task.search_seconds) and task.built_in is None and not task.describe
+
 
 class WorkerPool:
     """Solves requests in worker processes, and holds the best answer so far when one is cut off.
+
+    First come, first served, but for searches of more than `LONG_SEARCH_SECONDS`: all workers but one
+    at most are at those, so that short questions are answered beside them.
 
     Parameters
     ----------
@@ -26,6 +42,8 @@ class WorkerPool:
     handler
         ``package.module:ATTRIBUTE`` of what answers a `SolveTask`; the solvers alone by default, which pay no heed to
         what plugins said.
+    reserve
+        Whether long searches leave one worker to other questions. With a size of 1 they cannot.
     """
 
     def __init__(
@@ -38,6 +56,7 @@ class WorkerPool:
         recycle_above_bytes: int | None = None,
         preload: tuple[str, ...] = SOLVE.preload,
         handler: str = SOLVE.handler,
+        reserve: bool = True,
     ) -> None:
         self.processes = ProcessPool(
             dataclasses.replace(SOLVE, preload=preload, handler=handler),
@@ -46,6 +65,7 @@ class WorkerPool:
             memory_limit_bytes=memory_limit_bytes,
             recycle_after=recycle_after,
             recycle_above_bytes=recycle_above_bytes,
+            is_long=searches_long if reserve else None,
         )
 
     async def start(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
-import contextlib
 import logging
 import signal
 from collections.abc import Callable, Mapping
@@ -13,6 +11,7 @@ from typing import Any, Generic
 from engine_ops.workers.crew import Crew, EndReason
 from engine_ops.workers.errors import PoolClosedError, WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameError, encode_frame
+from engine_ops.workers.job_queue import JobQueue
 from engine_ops.workers.link import Job, WorkerLink
 from engine_ops.workers.wire import FinalT, InterimT, TaskT, Wire
 
@@ -23,7 +22,7 @@ WATCH_SECONDS = 0.25
 
 
 class ProcessPool(Generic[TaskT, InterimT, FinalT]):
-    """Workers for one kind of task, first come, first served.
+    """Workers for one kind of task, first come, first served; long tasks leave one worker to the others.
 
     Parameters
     ----------
@@ -40,6 +39,10 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
         A worker is replaced after so many tasks, against slow leaks.
     recycle_above_bytes
         A worker whose resident memory is above it after a task is replaced; half the memory limit by default.
+    is_long
+        Whether a task may hold its worker for long; always the same for the same task. Such tasks hold all workers but
+        one at most, and while they wait for room, others overtake them. A pool of one worker has none to spare: there
+        they are as all others, as they are with None.
 
     Notes
     -----
@@ -55,6 +58,7 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
         memory_limit_bytes: int = 2**30,
         recycle_after: int = 1000,
         recycle_above_bytes: int | None = None,
+        is_long: Callable[[TaskT], bool] | None = None,
     ) -> None:
         self._interim = wire.interim
         self._memory_limit_bytes = memory_limit_bytes
@@ -62,7 +66,8 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
         self._recycle_above_bytes = memory_limit_bytes // 2 if recycle_above_bytes is None else recycle_above_bytes
         self._open = False
         self._crew = Crew(wire, size, niceness=niceness, on_idle=self._dispatch, on_reply=self._replied)
-        self._queue: collections.deque[Job] = collections.deque()
+        self._is_long: Callable[[Any], bool] | None = is_long if size > 1 else None
+        self._queue = JobQueue(self._is_long, self._has_room_for_long)
         self._watchdog: asyncio.TimerHandle | None = None
 
     @property
@@ -116,8 +121,8 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
         self._open = False
         if self._watchdog is not None:
             self._watchdog.cancel()
-        while self._queue:
-            self._queue.popleft().fail(_closed())
+        for job in self._queue.drain():
+            job.fail(_closed())
         await self._crew.close(_closed)
 
     async def run(
@@ -159,32 +164,28 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
         if not self._open:
             raise PoolClosedError("the pool of workers is not open")
         job = Job(task, timeout_seconds, on_interim, asyncio.get_running_loop().create_future())
-        self._queue.append(job)
+        self._queue.put(job)
         self._dispatch()
         try:
             reply: FinalT = await job.future
         except asyncio.CancelledError:
             self._abandon(job)
             raise
+        finally:
+            # A long task that ended with its worker leaves room for the next, which may run on one that was idle.
+            self._dispatch()
         return reply
 
     def _dispatch(self) -> None:
-        """Give the tasks that came first to the workers that are free."""
-        while self._queue:
-            if self._queue[0].future.done():
-                self._queue.popleft()
-                continue
-            link = self._crew.take()
-            if link is None:
-                return
-            job = self._queue.popleft()
+        """Give the tasks that are next to the workers that are free."""
+        while self._crew.has_idle and (job := self._queue.take()) is not None:
             try:
                 frame = encode_frame(job.task)
             except (FrameError, TypeError, ValueError) as error:
-                self._crew.give_back(link)
                 job.fail(error)
                 continue
             loop = asyncio.get_running_loop()
+            link = self._crew.take()
             job.link = link
             job.timer = loop.call_later(job.timeout_seconds, self._expire, job)
             link.job = job
@@ -192,12 +193,18 @@ class ProcessPool(Generic[TaskT, InterimT, FinalT]):
             if self._watchdog is None:
                 self._watchdog = loop.call_later(WATCH_SECONDS, self._watch_memory)
 
+    def _has_room_for_long(self) -> bool:
+        """Whether one worker at least is left to other tasks when one more long task begins."""
+        jobs = [link.job for link in self._crew.busy]
+        # Read from the workers, not kept: a task may leave its worker in many ways.
+        under_way = sum(job is not None and self._is_long is not None and self._is_long(job.task) for job in jobs)
+        return under_way < self._crew.size - 1
+
     def _abandon(self, job: Job) -> None:
         if job.timer is not None:
             job.timer.cancel()
         if job.link is None:
-            with contextlib.suppress(ValueError):
-                self._queue.remove(job)
+            self._queue.discard(job)
         elif job.link.job is job:
             self._crew.discard(job.link)
 
