@@ -27,6 +27,7 @@ from engine_ops.server.backend import (
     Unauthenticated,
 )
 from engine_ops.server.services import ApiLimits, Services
+from engine_ops.server.stop_signal import StopSignal
 
 DEADLINE_SECONDS = 10.0
 """For whatever a test waits for."""
@@ -66,7 +67,7 @@ class Asked:
     """
 
     question: Question
-    stop: asyncio.Event
+    stop: StopSignal
     on_improvement: Callable[[Improvement], None]
     reply: asyncio.Future[Reply] = dataclasses.field(default_factory=lambda: asyncio.get_running_loop().create_future())
     cancelled: bool = False
@@ -124,19 +125,17 @@ class StandInEngine:
         return self.lineups.get(request_type, "")
 
     async def answer(
-        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: asyncio.Event
+        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: StopSignal
     ) -> Reply:
         asked = Asked(question, stop, on_improvement)
         self.asked.append(asked)
         try:
             if not self.held:
                 return self.reply(question)
-            stopping = asyncio.ensure_future(stop.wait())
-            try:
-                waited = {asked.reply, stopping} if self.heeds_stop else {asked.reply}
+            stopping = asyncio.get_running_loop().create_future()
+            waited = {asked.reply, stopping} if self.heeds_stop else {asked.reply}
+            with stop.calling(lambda: stopping.set_result(None)):
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                stopping.cancel()
             return asked.reply.result() if asked.reply.done() else best_so_far(question)
         except asyncio.CancelledError:
             asked.cancelled = True

@@ -31,6 +31,7 @@ from engine_ops.plugins.instance import Unanswered
 from engine_ops.plugins.judging import respond
 from engine_ops.server.backend import Improvement, PointFilter, Question, Reply
 from engine_ops.server.bridge import EngineGone
+from engine_ops.server.stop_signal import StopSignal
 from engine_ops.workers.errors import PoolClosedError, WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Outcome, Solved, SolveTask
@@ -85,7 +86,7 @@ class Door:
         manager = None if on is None else on.manager
         self.engine = DirectRequests(pool=self.pool, workers=1, manager=manager, log=self.log, **options)
         self.improvements: list[Improvement] = []
-        self.stop = asyncio.Event()
+        self.stop = StopSignal()
 
     async def ask(self, data: Any = PACKING, **fields: Any) -> Reply:
         question = {"id": "q", "namespace": "shop", "username": "ada", "type": "resource", "search_seconds": 0.0}
@@ -330,7 +331,7 @@ async def test_stopping_and_cancelling_free_a_real_worker() -> None:
     question = Question(**{**asked, "data": json.dumps(hard).encode(), "timeout_seconds": 300.0})  # type: ignore[arg-type]
     async with WorkerPool(1) as pool, DirectRequests(pool=pool, workers=1) as engine:
         for way in ("stop", "cancel"):
-            stop, improved = asyncio.Event(), asyncio.Event()
+            stop, improved = StopSignal(), asyncio.Event()
             asking = asyncio.create_task(
                 engine.answer(question, on_improvement=lambda _, told=improved: told.set(), stop=stop)
             )
@@ -459,7 +460,7 @@ async def test_without_a_history_answers_are_given_all_the_same() -> None:
     engine = DirectRequests(pool=Pool(), workers=3)
     assert engine.workers == 3
     asked: Any = Question("q", "shop", "ada", "resource", json.dumps(PACKING).encode(), search_seconds=0)
-    assert (await engine.answer(asked, on_improvement=lambda _: None, stop=asyncio.Event())).success
+    assert (await engine.answer(asked, on_improvement=lambda _: None, stop=StopSignal())).success
     assert await engine.history(PointFilter()) is None
     assert await engine.history_namespaces() == frozenset()
     assert (await engine.plugins(), await engine.plugin("a"), engine.lineup("resource", None)) == ([], None, "")

@@ -34,7 +34,7 @@ class TestTheEnd:
             await until(lambda: len(stand_ins.engine.asked) == 2)
             draining = asyncio.create_task(app.state.optimizer.drain(0.02))
             for asked in stand_ins.engine.asked:
-                await asked.stop.wait()
+                await until(asked.stop.is_set)
                 asked.answer(Reply(False, Reason.TIMED_OUT, "it was stopped before", 5, waiting=True))
             await draining
             reply = await waiting.reply()

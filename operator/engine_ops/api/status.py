@@ -101,13 +101,19 @@ class Solution:
     cut_off: str | None = None
 
 
-def answered(attempt: Attempt, solution: Solution, now: datetime.datetime) -> Status:
-    """Return the status of an answered request: Ready, or Stalled with a partial answer."""
+def verdict(solution: Solution) -> tuple[bool, str, str]:
+    """Return whether an answer is complete, and the reason and the message that tell of it."""
     complete = solution.reason == Reason.SOLVED
     reason, message = solution.reason, solution.message
     if solution.cut_off is not None:
         message = f"{message}; the search was cut off: {solution.cut_off}"
         reason = Reason.BEST_SO_FAR if complete else reason
+    return complete, reason, message
+
+
+def answered(attempt: Attempt, solution: Solution, now: datetime.datetime) -> Status:
+    """Return the status of an answered request: Ready, or Stalled with a partial answer."""
+    complete, reason, message = verdict(solution)
     conditions = [(READY, complete, reason, message)]
     if not complete:
         conditions.append((STALLED, True, reason, message))

@@ -24,6 +24,7 @@ from engine_ops.history.log import HistoryLog
 from engine_ops.plugins.manager import PluginManager
 from engine_ops.server.backend import Improvement, PluginInfo, PointFilter, Question, Reply, Selection
 from engine_ops.server.bridge import EngineGone
+from engine_ops.server.stop_signal import StopSignal
 from engine_ops.workers.errors import PoolClosedError
 from engine_ops.workers.messages import Failed, Solved
 
@@ -102,7 +103,7 @@ class DirectRequests:
         return "" if self._board is None else self._board.of(request_type, plugin)
 
     async def answer(
-        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: asyncio.Event
+        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: StopSignal
     ) -> Reply:
         """See `Engine`.
 
@@ -158,7 +159,7 @@ class DirectRequests:
         return told | {name: probe() for name, probe in self._probes.items()}
 
     async def _answer(
-        self, question: Question, on_improvement: Callable[[Improvement], None], stop: asyncio.Event, started: float
+        self, question: Question, on_improvement: Callable[[Improvement], None], stop: StopSignal, started: float
     ) -> Reply:
         loop = asyncio.get_running_loop()
         course = Course()
@@ -168,14 +169,19 @@ class DirectRequests:
             on_improvement(improvement_of(solved))
 
         once = Once.of(question)
-
-        async def ask() -> Answered | Failed:
-            COURSE.set(course)
-            async with self._turns.take() as turn:
-                return await self._asking.answer(once.posed(turn, improved))
-
-        answering = asyncio.create_task(ask(), name=f"answer {once.target}")
-        outcome = await _until_stopped(answering, stop) or _best_of(course)
+        outcome: Answered | Failed
+        token = COURSE.set(course)
+        try:
+            async with asyncio.timeout(None) as until:
+                with stop.calling(lambda: until.reschedule(loop.time())):
+                    async with self._turns.take() as turn:
+                        outcome = await self._asking.answer(once.posed(turn, improved))
+        except TimeoutError:
+            if not until.expired():
+                raise
+            outcome = _best_of(course)
+        finally:
+            COURSE.reset(token)
         self._count(question.type, outcome, loop.time() - started)
         duration_ms = round((loop.time() - started) * 1000)
         # Where there was no time left, a plugin's reply may have gone unjudged.
@@ -200,21 +206,6 @@ class DirectRequests:
             self._log.record(once.point(outcome, reply), self._log.stamp())
         except ValueError as error:
             logger.warning("%s: an answer is not recorded: %s", once.target, error)
-
-
-async def _until_stopped(answering: asyncio.Task[Answered | Failed], stop: asyncio.Event) -> Answered | Failed | None:
-    """Return what became of a question; None if it was stopped before. Its task has ended then, whatever happens."""
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        if not answering.done():
-            answering.cancel()
-            await asyncio.wait({answering})
-        if not answering.cancelled():
-            answering.exception()  # has been looked at, whatever ends this
-    return None if answering.cancelled() else answering.result()
 
 
 def _best_of(course: Course) -> Answered | Failed:

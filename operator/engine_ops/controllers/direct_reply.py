@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import uuid
 from collections.abc import Callable
 from typing import Any, Final
@@ -76,12 +77,7 @@ class Once:
             If there is no such type.
         """
         question = self.question
-        spec = OptimizationRequestSpec.model_construct(
-            type=RequestType(question.type),
-            plugin=question.plugin,
-            search_seconds=_seconds(question.search_seconds),
-            timeout_seconds=_seconds(question.timeout_seconds),
-        )
+        spec = _spec(question.type, question.plugin, question.search_seconds, question.timeout_seconds)
         task = SolveTask(
             task_id=str(self.target),
             type=question.type,
@@ -123,19 +119,18 @@ class Once:
             )
             return Reply(success=False, reason=Reason.RESULT_TOO_LARGE, message=message, duration_ms=duration_ms)
         solution = solution_of(solved, cut_off=cut_off, share=outcome.share, fallback_reason=outcome.fallback_reason)
-        status = statuses.answered(self.attempt, solution, self.attempt.started)
-        ready = statuses.find(status, statuses.READY) or {}
+        complete, reason, message = statuses.verdict(solution)
         told = {name: value for name, value in solution.solved_by.items() if name in _TOLD_OF_SOLVER}
         return Reply(
-            success=statuses.is_true(status, statuses.READY),
-            reason=Reason(ready["reason"]),
-            message=ready["message"],
+            success=complete,
+            reason=Reason(reason),
+            message=cut(message),
             duration_ms=duration_ms,
             result=solved.result,
             score=solution.metrics.get("score"),
             solved_by=SolvedBy.model_validate(told),
             cut_off=cut_off,
-            cacheable=reproducible and cut_off is None and ready["reason"] in _FINAL,
+            cacheable=reproducible and cut_off is None and reason in _FINAL,
         )
 
     def point(self, outcome: Answered | Failed, reply: Reply) -> WorkloadDataPoint:
@@ -158,6 +153,17 @@ class Once:
             solved_by=reply.solved_by,
             fields=outcome.request_fields if isinstance(outcome, Failed) else outcome.solved.request_fields,
         )
+
+
+@functools.lru_cache(maxsize=256)
+def _spec(request_type: str, plugin: str | None, search_seconds: float, timeout_seconds: float) -> Any:
+    """Return what a resource of the same question would have beside its data; nobody changes it."""
+    return OptimizationRequestSpec.model_construct(
+        type=RequestType(request_type),
+        plugin=plugin,
+        search_seconds=_seconds(search_seconds),
+        timeout_seconds=_seconds(timeout_seconds),
+    )
 
 
 def _seconds(seconds: float) -> Any:

@@ -41,8 +41,8 @@ def create_app(services: Services, *, version: str) -> FastAPI:
         numbers=optimizer.numbers,
         cache=optimizer.cache.stats,
     )
-    # The order counts: plugins/workload-data is no plugin.
-    routers = (about.router(), workload_data.router(), plugins.router(), optimize.router(optimizer))
+    # The order counts: each route costs those after it a look, and plugins/workload-data is no plugin.
+    routers = (optimize.router(optimizer), about.router(), workload_data.router(), plugins.router())
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(ProblemError, answer_problem)

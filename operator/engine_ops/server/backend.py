@@ -7,13 +7,13 @@ loop and is reached through `engine_ops.server.bridge`; what asks the API server
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.request import SolvedBy
+from engine_ops.server.stop_signal import StopSignal
 
 PATH_PREFIX: Final = "/engine-ops"
 """Before a path of this API where a right names it (``nonResourceURLs``): Kubernetes' own ClusterRole system:discovery
@@ -291,7 +291,7 @@ class Engine(Protocol):
         """Name who would be asked, in which state of learning: a cached answer is good only while it is the same."""
 
     async def answer(
-        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: asyncio.Event
+        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: StopSignal
     ) -> Reply:
         """Answer a question, and record it in the history.
 

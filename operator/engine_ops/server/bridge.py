@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from engine_ops.server.backend import Engine, Improvement, PluginInfo, PointFilter, Question, Reply, Selection
+from engine_ops.server.stop_signal import StopSignal
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class BridgedEngine:
         return self._engine.lineup(request_type, plugin)
 
     async def answer(
-        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: asyncio.Event
+        self, question: Question, *, on_improvement: Callable[[Improvement], None], stop: StopSignal
     ) -> Reply:
         """See `Engine`; ``on_improvement`` is called on this loop, and ``stop`` belongs to it."""
         here = asyncio.get_running_loop()
@@ -48,19 +50,14 @@ class BridgedEngine:
         def pass_on(improvement: Improvement) -> None:
             here.call_soon_threadsafe(on_improvement, improvement)
 
-        stop_there = asyncio.Event()
-        answering = asyncio.create_task(
-            self._call(self._engine.answer(question, on_improvement=pass_on, stop=stop_there))
-        )
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
+        stop_there = StopSignal()
+
+        def stop_it() -> None:
+            with contextlib.suppress(RuntimeError):  # that loop has ended: there is nothing to stop
                 self._loop.call_soon_threadsafe(stop_there.set)
-            return await answering
-        finally:
-            stopping.cancel()
-            answering.cancel()
+
+        with stop.calling(stop_it):
+            return await self._call(self._engine.answer(question, on_improvement=pass_on, stop=stop_there))
 
     async def plugins(self) -> Sequence[PluginInfo]:
         """See `Engine`."""

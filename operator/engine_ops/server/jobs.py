@@ -14,6 +14,7 @@ from engine_ops.server.answers import parts_of, progress_of, response_of
 from engine_ops.server.backend import Improvement
 from engine_ops.server.optimize_models import JobStatus
 from engine_ops.server.problems import ProblemError
+from engine_ops.server.stop_signal import StopSignal
 
 MAX_IMPROVEMENTS: Final = 1000
 """Of one job; of more than that the newest are kept: each makes those before it pointless."""
@@ -70,7 +71,7 @@ class Job:
         self.namespace = namespace
         self.username = username
         self.warnings = warnings
-        self.stop = asyncio.Event()
+        self.stop = StopSignal()
         self.ended: Ended | None = None
         self.cancel_asked = False
         self.run = secrets.token_hex(6)
