@@ -25,11 +25,17 @@ from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
+# The three of client-go's leader election, as Kubernetes' own controllers have them.
 LEASE_SECONDS = 15
-RENEW_SECONDS = 5.0
-RETRY_SECONDS = 1.0
-GIVE_UP_SECONDS = 10.0
-"""Not renewed for so long, the process ends: before another may take the Lease."""
+"""Others take the Lease when they have seen no renewal for so long."""
+RENEW_DEADLINE_SECONDS = 10.0
+"""A renewal that has been tried for so long is given up, and the process ends: before another may take the Lease."""
+RETRY_SECONDS = 2.0
+"""Between two renewals, and between two attempts."""
+ATTEMPT_SECONDS = 3.0
+"""The limit of one attempt: where one hangs for ever, three others have their time, each on a new connection."""
+_LAST_SECONDS = 0.5
+"""What the last attempt has at least."""
 
 
 class LeaseLostError(RuntimeError):
@@ -59,6 +65,7 @@ class Lease:
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
         self._name = name
+        self._written: dict[str, Any] | None = None
         self.identity = identity
         self.held = False
 
@@ -77,28 +84,30 @@ class Lease:
         observed, since, told = "", 0.0, ""
         loop = asyncio.get_running_loop()
         while True:
+            begun = loop.time()
             try:
-                lease = await self._read()
-                if lease is None:
-                    await self._create()
-                    return
-                holder = lease["spec"].get("holderIdentity") or ""
-                # Clocks of two machines differ: what counts is how long we have seen no renewal.
-                if lease["metadata"]["resourceVersion"] != observed:
-                    observed, since = lease["metadata"]["resourceVersion"], loop.time()
-                duration = lease["spec"].get("leaseDurationSeconds") or LEASE_SECONDS
-                if holder in ("", self.identity) or loop.time() - since > duration:
-                    await self._replace(lease, taking_over=holder != self.identity)
-                    return
+                async with asyncio.timeout(ATTEMPT_SECONDS):
+                    lease = await self._read()
+                    if lease is None:
+                        await self._create()
+                        return
+                    holder = lease["spec"].get("holderIdentity") or ""
+                    # Clocks of two machines differ: what counts is how long we have seen no renewal.
+                    if lease["metadata"]["resourceVersion"] != observed:
+                        observed, since = lease["metadata"]["resourceVersion"], loop.time()
+                    duration = lease["spec"].get("leaseDurationSeconds") or LEASE_SECONDS
+                    if holder in ("", self.identity) or loop.time() - since > duration:
+                        await self._replace(lease, taking_over=holder != self.identity)
+                        return
                 if holder != told:
                     logger.warning("waiting: %s holds the Lease %s", holder, self._name)
                     told = holder
             except ApiError as error:
                 if error.status != 409 and not error.retriable:
                     raise
-            except UnavailableError as error:
-                logger.warning("waiting for the API server: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
+            except (UnavailableError, TimeoutError) as error:
+                logger.warning("waiting for the API server: %s", _cause(error))
+            await asyncio.sleep(begun + RETRY_SECONDS - loop.time())
 
     async def hold(self) -> None:
         """Renew the Lease until it is lost.
@@ -115,18 +124,28 @@ class Lease:
 
     async def _hold(self) -> None:
         loop = asyncio.get_running_loop()
-        renewed = loop.time()
+        deadline = loop.time() + RENEW_DEADLINE_SECONDS
         while True:
-            await asyncio.sleep(RENEW_SECONDS if loop.time() - renewed < RENEW_SECONDS else RETRY_SECONDS)
+            renewed = await self._renew_until(deadline)
+            deadline = renewed + RETRY_SECONDS + RENEW_DEADLINE_SECONDS
+            await asyncio.sleep(renewed + RETRY_SECONDS - loop.time())
+
+    async def _renew_until(self, deadline: float) -> float:
+        """Renew it, and return when that was begun: others count from when it was written, which is not before."""
+        loop = asyncio.get_running_loop()
+        while True:
             begun = loop.time()
             try:
-                async with asyncio.timeout(GIVE_UP_SECONDS - (begun - renewed)):
+                async with asyncio.timeout_at(min(begun + ATTEMPT_SECONDS, deadline)):
                     await self._renew()
-                renewed = begun  # before the write: others count from when it was made
+                return begun
             except (ApiError, UnavailableError, TimeoutError) as error:
-                if loop.time() - renewed >= GIVE_UP_SECONDS - RETRY_SECONDS:
+                now = loop.time()
+                if now >= deadline - _LAST_SECONDS:
                     raise LeaseLostError(f"the Lease {self._name} could not be renewed: {_cause(error)}") from error
                 logger.warning("the Lease is not renewed yet: %s", _cause(error))
+                self._written = None  # perhaps it was renewed all the same, and is of another version now
+            await asyncio.sleep(min(begun + RETRY_SECONDS, deadline - _LAST_SECONDS) - now)
 
     async def release(self) -> None:
         """Give the Lease back, so that a successor need not wait. Failing that, it runs out by itself."""
@@ -140,6 +159,14 @@ class Lease:
             logger.warning("the Lease was not given back: %s", error)
 
     async def _renew(self) -> None:
+        if self._written is not None and "resourceVersion" in self._written["metadata"]:
+            try:  # without a look: whoever has taken or deleted it meanwhile has made another version of it
+                await self._replace(self._written, taking_over=False)
+                return
+            except ApiError as error:
+                if error.status not in (404, 409):
+                    raise
+                self._written = None
         lease = await self._read()
         if lease is None:
             await self._create()
@@ -170,7 +197,7 @@ class Lease:
                 "renewTime": now,
             },
         }
-        await self._connection.request("POST", self._collection, body=msgspec.json.encode(lease))
+        await self._write("POST", self._collection, lease)
 
     async def _replace(self, lease: dict[str, Any], *, taking_over: bool) -> None:
         spec = lease["spec"]
@@ -183,7 +210,11 @@ class Lease:
         await self._put(lease)
 
     async def _put(self, lease: dict[str, Any]) -> None:
-        await self._connection.request("PUT", self._path, body=msgspec.json.encode(lease))
+        await self._write("PUT", self._path, lease)
+
+    async def _write(self, method: str, path: str, lease: dict[str, Any]) -> None:
+        answer = await self._connection.request(method, path, body=msgspec.json.encode(lease))
+        self._written = msgspec.json.decode(answer)
 
 
 class LocalLock:
