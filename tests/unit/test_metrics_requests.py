@@ -11,21 +11,14 @@ from msgspec import structs
 from test_reconciler import Edges, body, settle
 
 from engine_ops.api.reasons import Reason
+from engine_ops.controllers import agenda
 from engine_ops.controllers import reconciler as reconciling
 from engine_ops.controllers.metrics_source import MetricsSource
-from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.view import RequestView
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.server.metrics import Metrics
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.messages import Failed, Solved
-
-
-def reconciling_with(edges: Edges, metrics: Metrics, plugins: Any = None) -> RequestReconciler:
-    made = edges.reconciler() if plugins is None else edges.reconciler(plugins)
-    made._measured = metrics
-    return made
-
 
 SOLVED = Solved(
     result=b"{}",
@@ -56,11 +49,11 @@ def answering(outcome: Any, *, spec: dict[str, Any] | None = None, times: int = 
 
         edges.run = answer  # type: ignore[method-assign]
         edges.current = body(spec=spec)
-        reconciler = reconciling_with(edges, metrics)
+        reconciler = edges.reconciler(measured=metrics)
         async with asyncio.timeout(10):
             reconciler.observe(RequestView.of(body(spec=spec)))
             await settle(lambda: len(edges.statuses) >= times)
-            await settle(lambda: all(entry.task is None for entry in reconciler._entries.values()))
+            await settle(lambda: all(entry.task is None for entry in reconciler._agenda._entries.values()))
             await reconciler.close()
 
     asyncio.run(main())
@@ -107,7 +100,7 @@ def test_a_spec_that_is_wrong_is_counted_under_other() -> None:
 def test_a_pass_that_an_outage_or_a_defect_ends_is_counted(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reconciling, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(agenda, "FIRST_RETRY_SECONDS", 0.001)
     metrics = Metrics()
 
     async def main() -> None:
@@ -121,7 +114,7 @@ def test_a_pass_that_an_outage_or_a_defect_ends_is_counted(
             return reconciling.Written.DONE
 
         edges.on_write = write
-        reconciler = reconciling_with(edges, metrics)
+        reconciler = edges.reconciler(measured=metrics)
         async with asyncio.timeout(10):
             reconciler.observe(RequestView.of(body()))
             await settle(lambda: len(edges.statuses) >= 2)
@@ -145,7 +138,7 @@ def test_what_waits_for_its_turn_is_shown() -> None:
             return SOLVED
 
         edges.run = hold  # type: ignore[method-assign]
-        reconciler = reconciling_with(edges, metrics)
+        reconciler = edges.reconciler(measured=metrics)
         turns = reconciling.TURNS_PER_WORKER
         for index in range(turns + 3):
             request = body()

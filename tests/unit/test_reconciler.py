@@ -20,10 +20,11 @@ import pytest
 
 from engine_ops.api import status as statuses
 from engine_ops.api.reasons import Reason
-from engine_ops.controllers import progress
+from engine_ops.controllers import agenda, progress
 from engine_ops.controllers import reconciler as reconciling
 from engine_ops.controllers.cluster_input import ClusterInput
 from engine_ops.controllers.history_keeper import HistoryKeeper
+from engine_ops.controllers.measuring import UNMEASURED, Measured
 from engine_ops.controllers.plugins import NO_PLUGINS
 from engine_ops.controllers.reconciler import RequestReconciler
 from engine_ops.controllers.recording import History, NoHistory
@@ -92,7 +93,7 @@ class Edges:
     def record(self, target: Target, type_: str, reason: str, message: str) -> None:
         self.events.append(reason)
 
-    def reconciler(self, plugins: Any = NO_PLUGINS) -> RequestReconciler:
+    def reconciler(self, plugins: Any = NO_PLUGINS, *, measured: Measured = UNMEASURED) -> RequestReconciler:
         edges: Any = self
         return RequestReconciler(
             requests=edges,
@@ -104,6 +105,7 @@ class Edges:
             pool=edges,
             workers=1,
             plugins=plugins,
+            measured=measured,
         )
 
 
@@ -128,8 +130,8 @@ async def settle(until: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciling, "FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(reconciling, "LAST_RETRY_SECONDS", 0.002)
+    monkeypatch.setattr(agenda, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(agenda, "LAST_RETRY_SECONDS", 0.002)
     monkeypatch.setattr(status_writing, "MAX_BACKOFF_SECONDS", 0.001)
 
 
@@ -208,7 +210,7 @@ def test_who_waits_for_more_than_a_thousand_retries_is_still_retried(quick: None
         edges.get = get  # type: ignore[method-assign]
         reconciler.observe(RequestView.of(body(spec={"plugin": "absent"})))
         await settle(lambda: looks >= 3)
-        (entry,) = reconciler._entries.values()
+        (entry,) = reconciler._agenda._entries.values()
         entry.retries, looks = 1100, 0  # a day of waiting
         await settle(lambda: looks >= 3)
 
@@ -367,7 +369,7 @@ class Slow:
 def test_a_request_that_waits_for_its_place_is_not_said_to_be_solved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "FIRST_REPORT_SECONDS", 0.0)
     monkeypatch.setattr(reconciling, "TURNS_PER_WORKER", 1)
-    monkeypatch.setattr(reconciling, "FIRST_RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(agenda, "FIRST_RETRY_SECONDS", 3600.0)
 
     async def main() -> None:
         edges, slow = Edges(), Slow()
@@ -571,8 +573,8 @@ def test_an_answer_that_landed_before_its_write_was_dropped_is_recorded() -> Non
 
 
 def test_what_waits_for_a_plugin_is_tried_again_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciling, "FIRST_RETRY_SECONDS", 3600.0)
-    monkeypatch.setattr(reconciling, "LAST_RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(agenda, "FIRST_RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(agenda, "LAST_RETRY_SECONDS", 3600.0)
 
     async def test(edges: Edges, reconciler: RequestReconciler) -> None:
         edges.current = body(spec={"plugin": "absent"})

@@ -6,21 +6,19 @@ Everything it knows about a request can be rebuilt from the object: an entry liv
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import dataclasses
 import datetime
 import functools
 import logging
 import time
-from collections.abc import Callable, Container, Coroutine
-from typing import Any
+from collections.abc import Container
 
 from engine_ops.api import status as statuses
 from engine_ops.api.faults import WaitingError
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt, Status
+from engine_ops.controllers.agenda import Agenda
 from engine_ops.controllers.announcing import announce
 from engine_ops.controllers.asking import Asking
 from engine_ops.controllers.cluster_data import ClusterData
@@ -37,7 +35,7 @@ from engine_ops.controllers.turns import Turn, Turns
 from engine_ops.controllers.view import RequestView
 from engine_ops.history.facts import Asked
 from engine_ops.kube.config_maps import ConfigMaps
-from engine_ops.kube.errors import ApiError, UnavailableError
+from engine_ops.kube.errors import ApiError
 from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.requests import Requests
 from engine_ops.kube.status_writer import StatusWriter, Written
@@ -46,10 +44,6 @@ from engine_ops.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
-_Work = Callable[[], Coroutine[Any, Any, None]]
-
-FIRST_RETRY_SECONDS = 2.0
-LAST_RETRY_SECONDS = 60.0
 MAX_CRASHES = 5
 """After so many deaths of its worker in a row, without any answer, a request is Stalled."""
 RETAINED_BYTES = 64 * 1024 * 1024
@@ -59,8 +53,6 @@ SMALL_BYTES = 32 * 1024
 EMPTY_OBJECT = b"{}"
 MAX_TYPE = 64
 """What stands in spec.type of a request whose spec is wrong is cut here."""
-WAKE_APART_SECONDS = 0.002
-"""Between two of the requests that are tried again because something has changed for all of them."""
 TURNS_PER_WORKER = 8
 """So many requests for each worker hold data or write status at once: a write takes longer than most solves."""
 
@@ -106,17 +98,15 @@ class RequestReconciler:
         self._history = history
         self._final = FinalStatus(writer, requests, history)
         self._asking = Asking(pool, plugins, late=TURNS_PER_WORKER * workers)
-        self._entries: dict[str, Entry] = {}
+        self._agenda = Agenda(look_again=self._look_again, observe=self.observe, measured=measured)
         self._turns = Turns(TURNS_PER_WORKER * workers)
         self._retained_bytes = 0
         self._measured = measured
-        # kopf calls us in a context that holds the whole object: a task or timer of ours must not keep it alive.
-        self._context = contextvars.copy_context()
 
     @property
     def under_way(self) -> int:
         """How many requests are being solved, retried or timed."""
-        return len(self._entries)
+        return len(self._agenda)
 
     @property
     def queued(self) -> int:
@@ -126,19 +116,13 @@ class RequestReconciler:
     def gone(self, view: RequestView) -> None:
         """Take note that an object is gone, and of how it was last."""
         self._history.note(view, gone=True)
-        self._forget(view.target.uid)
-
-    def _forget(self, uid: str) -> None:
-        """Stop what is under way for an object."""
-        entry = self._entries.pop(uid, None)
-        if entry is not None:
-            entry.stop()
+        self._agenda.stop(view.target.uid)
 
     def observe(self, view: RequestView) -> None:
         """Take note of an object as the watch shows it. Returns at once."""
         self._history.note(view)
         uid = view.target.uid
-        entry = self._entries.get(uid)
+        entry = self._agenda.get(uid)
         if entry is not None and entry.target.generation == view.target.generation and not view.deleting:
             if entry.task is not None:
                 if view.answers_its_spec:  # an unanswered one is never an echo, and its data need not be kept
@@ -148,24 +132,16 @@ class RequestReconciler:
                 return
             if entry.answered_run is not None and not _shows(view, entry.answered_run):
                 return  # an older event: our own answer is not in it yet
-        self._forget(uid)
+        self._agenda.stop(uid)
         self._act_or_retry(view)
 
     async def close(self) -> None:
         """Stop everything under way; what was not answered is answered after the next start."""
-        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
-        for uid in list(self._entries):
-            self._forget(uid)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._agenda.close()
 
     def wake(self, reasons: Container[str]) -> None:
         """Try again now what waits for one of these reasons: what was missing may be there."""
-        waiting = [entry for entry in self._entries.values() if entry.waits_for in reasons]
-        for place, entry in enumerate(waiting):
-            entry.retries = 0  # one that is being tried just now may have looked too early
-            if entry.timer is not None and entry.timer_is_retry:
-                entry.timer.cancel()
-                self._set_timer(entry, place * WAKE_APART_SECONDS, retry=True)
+        self._agenda.wake(reasons)
 
     def _act_or_retry(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
         """Act on an object; a defect of ours costs this request a retry, and no other anything."""
@@ -175,8 +151,8 @@ class RequestReconciler:
             logger.exception("%s: the reconcile failed; trying again", view.target)
             self._measured.reconciled(0.0, failed=True)
             entry = Entry(view.target, retries=retries, crashes=crashes)
-            self._entries[view.target.uid] = entry
-            self._retry(entry)
+            self._agenda.add(entry)
+            self._agenda.retry(entry)
 
     def _act(self, view: RequestView, *, retries: int = 0, crashes: int = 0) -> None:
         now = _now()
@@ -186,80 +162,33 @@ class RequestReconciler:
             case Nothing():
                 return
             case Later(at):
-                self._set_timer(entry, (at - now).total_seconds(), retry=False)
+                self._agenda.look_later(entry, (at - now).total_seconds(), retry=False)
             case Delete():
-                self._start(entry, functools.partial(self._delete, entry))
+                self._agenda.start(entry, functools.partial(self._delete, entry))
             case Reject(message):
                 attempt = Attempt(view.status, view.target.generation, 1, now)
                 status = statuses.stalled(attempt, Reason.INVALID_SPEC, message, now)
                 asked = Asked(type=str(view.spec.get("type", ""))[:MAX_TYPE])
                 entry.request_type = asked.type
-                self._start(entry, functools.partial(self._reject, entry, attempt, status, asked))
+                self._agenda.start(entry, functools.partial(self._reject, entry, attempt, status, asked))
             case Suspend():
                 attempt = Attempt(view.status, view.target.generation, view.status.get("run", 0), now)
                 status = statuses.suspended(attempt, now)
-                self._start(entry, functools.partial(self._finish, entry, attempt, status, None))
+                self._agenda.start(entry, functools.partial(self._finish, entry, attempt, status, None))
             case Solve(run, spec):
                 question = Question.of(spec, run, view.status)
                 size = len(question.data or b"")
                 if size > SMALL_BYTES and self._retained_bytes + size > RETAINED_BYTES:
-                    self._start(entry, functools.partial(self._solve_later, entry))
+                    self._agenda.start(entry, functools.partial(self._solve_later, entry))
                 else:
-                    self._start(entry, functools.partial(self._solve, entry, question))
-
-    def _start(self, entry: Entry, work: _Work) -> None:
-        # Not a coroutine: one whose task is cancelled before it begins would never be awaited, and Python warns of it.
-        self._entries[entry.target.uid] = entry
-        name = f"reconcile {entry.target}"
-        entry.task = asyncio.create_task(self._guard(entry, work), name=name, context=self._context)
-
-    async def _guard(self, entry: Entry, work: _Work) -> None:
-        """Let no defect or outage end in silence: log it, and try again later."""
-        began, failed = time.perf_counter(), True
-        try:
-            await work()
-            failed = False
-        except asyncio.CancelledError:
-            failed = False  # by us: the object is gone, or has changed
-            raise
-        except (ApiError, UnavailableError) as error:
-            logger.warning("%s: trying again: %s", entry.target, error)
-            self._retry(entry)
-        except Exception:
-            logger.exception("%s: the reconcile failed; trying again", entry.target)
-            self._retry(entry)
-        finally:
-            self._measured.reconciled(time.perf_counter() - began, failed=failed)
-            entry.task = None
-            missed, entry.missed = entry.missed, None
-            if missed is not None and self._entries.get(entry.target.uid) is entry:
-                self.observe(missed)
-
-    def _set_timer(self, entry: Entry, seconds: float, *, retry: bool) -> None:
-        self._entries[entry.target.uid] = entry
-        entry.timer_is_retry = retry
-        entry.timer = asyncio.get_running_loop().call_later(
-            max(0.0, seconds), self._timer_fired, entry, context=self._context
-        )
-
-    def _timer_fired(self, entry: Entry) -> None:
-        entry.timer = None
-        self._start(entry, functools.partial(self._look_again, entry))
-
-    def _retry(self, entry: Entry) -> None:
-        if self._entries.get(entry.target.uid) is not entry:
-            return
-        # Bounded before the power: 2.0**1024 is an error, after less than a day of waiting.
-        seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.retries, 10), LAST_RETRY_SECONDS)
-        entry.retries += 1
-        self._set_timer(entry, seconds, retry=True)
+                    self._agenda.start(entry, functools.partial(self._solve, entry, question))
 
     async def _look_again(self, entry: Entry) -> None:
         """Read the object anew and act on it as it is now."""
         body = await self._requests.get(entry.target)
-        if self._entries.get(entry.target.uid) is not entry:
+        if not self._agenda.holds(entry):
             return  # it was observed anew in the meantime
-        del self._entries[entry.target.uid]
+        self._agenda.drop(entry)
         if body is not None:
             self._act_or_retry(RequestView.of(body), retries=entry.retries, crashes=entry.crashes)
 
@@ -272,14 +201,14 @@ class RequestReconciler:
             if view is not None and view.target == entry.target and isinstance(decision, Solve):
                 await self._solve_in_turn(entry, Question.of(decision.spec, decision.run, view.status), turn)
             else:
-                self._drop(entry)  # the watch tells of what it is now
+                self._agenda.drop(entry)  # the watch tells of what it is now
 
     async def _delete(self, entry: Entry) -> None:
         body = await self._requests.get(entry.target)
         if body is not None and isinstance(decide(RequestView.of(body), _now()), Delete):
             if not await self._history.settle(entry.target, body.get("status") or {}):
                 logger.warning("%s: not deleted yet: its history is not written", entry.target)
-                self._retry(entry)
+                self._agenda.retry(entry)
                 return
             await self._requests.delete(entry.target, body["metadata"]["resourceVersion"])
 
@@ -317,8 +246,8 @@ class RequestReconciler:
     def _look_later(self, entry: Entry, spec: OptimizationRequestSpec) -> None:
         """Look again after the interval: the answer still holds, and its status says when it was made."""
         entry.retries = 0
-        if self._entries.get(entry.target.uid) is entry and spec.interval_seconds is not None:
-            self._set_timer(entry, spec.interval_seconds, retry=False)
+        if self._agenda.holds(entry) and spec.interval_seconds is not None:
+            self._agenda.look_later(entry, spec.interval_seconds, retry=False)
 
     async def _run(
         self, entry: Entry, attempt: Attempt, spec: OptimizationRequestSpec, task: SolveTask, turn: Turn
@@ -395,7 +324,7 @@ class RequestReconciler:
                 # No status fits into the object: an Event is the only place left where its owner may read why.
                 self._events.record(entry.target, "Warning", Reason.RESULT_TOO_LARGE, message)
         if written is not Written.DONE:
-            self._drop(entry)
+            self._agenda.drop(entry)
             return
         announce(self._events, entry.target, attempt, status)
         if answered is not None:
@@ -416,15 +345,10 @@ class RequestReconciler:
         known = all(ready.get(field) == said.get(field) for field in ("status", "reason", "message"))
         if not (known and ready.get("observedGeneration") == attempt.generation):
             if await self._writer.write(entry.target, status) is Written.DROPPED:
-                self._drop(entry)
+                self._agenda.drop(entry)
                 return
             announce(self._events, entry.target, attempt, status)
-        self._retry(entry)
-
-    def _drop(self, entry: Entry) -> None:
-        """Forget an entry whose object is gone or has changed: the watch tells of what it is now."""
-        if self._entries.get(entry.target.uid) is entry:
-            del self._entries[entry.target.uid]
+        self._agenda.retry(entry)
 
 
 def _answered_before(attempt: Attempt, input_digest: str) -> bool:
