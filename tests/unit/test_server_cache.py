@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.server.cache import ResultCache, cache_key
-from engine_ops.server.in_flight import InFlight
 from engine_ops.server.nesting import is_too_deep
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.question_reading import CANONICAL_BYTES, ReadQuestion, read_question
@@ -104,19 +103,6 @@ def test_an_answer_that_is_good_for_some_time_only() -> None:
     assert cache.get(b"plugin") is None
     assert cache.get(b"other") == b"y"
     assert (cache.stats()["entries"], cache.stats()["bytes"], cache.stats()["misses"]) == (1, 401, 1)
-
-
-def test_a_place_is_given_back_once() -> None:
-    in_flight = InFlight(lambda: 2)
-    first, second = in_flight.take(), in_flight.take()
-    with pytest.raises(ProblemError) as refused:
-        in_flight.take()
-    assert refused.value.status == 503
-    first.free()
-    first.free()
-    assert in_flight.taken == 1
-    second.free()
-    assert in_flight.taken == 0
 
 
 def test_what_is_counted() -> None:

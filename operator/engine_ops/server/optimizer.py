@@ -20,6 +20,7 @@ from engine_ops.server.optimize_models import CANCELLED, INTERNAL_ERROR, INTERRU
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.question_reading import ReadQuestion
 from engine_ops.server.services import Services
+from engine_ops.workers.pool import is_long_search
 
 logger = logging.getLogger(__name__)
 
@@ -93,13 +94,13 @@ class Optimizer:
         Raises
         ------
         ProblemError
-            503 if too many are being answered, or the process is ending.
+            503 if too many are being answered, or the process is ending; 429 if too many of them are this user's.
         """
         if self._draining:
             self._outcomes["refused"] += 1
             raise ProblemError("unavailable", _ENDING, headers=_RETRY)
         try:
-            place = self.in_flight.take()
+            place = self.in_flight.take(read.question.username, long=is_long_search(read.question.search_seconds))
         except ProblemError:
             self._outcomes["refused"] += 1
             raise
