@@ -17,6 +17,7 @@ import yaml
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import Configuration
 
+from engine_ops.kube.connection_end import EndingConnector
 from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
 
 JSON = "application/json"
@@ -180,7 +181,7 @@ class Connection:
             If the certificates cannot be read.
         """
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=self._ssl_context(), keepalive_timeout=60),
+            connector=EndingConnector(limit=connections, ssl=self._ssl_context(), keepalive_timeout=60),
             timeout=timeout,
             skip_auto_headers=("User-Agent",),
             headers={"User-Agent": "engine-ops"},
