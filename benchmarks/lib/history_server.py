@@ -14,11 +14,13 @@ from engine_ops.controllers.direct_history import SelectedPoints, namespaces_of,
 from engine_ops.history.log import HistoryLog
 from engine_ops.server.address import parse_address
 from engine_ops.server.api_listener import api_listener
-from engine_ops.server.backend import Engine, PluginSwitch, PointFilter
+from engine_ops.server.backend import Engine
 from engine_ops.server.bridge import BridgedEngine
 from engine_ops.server.local_access import LocalAccess
+from engine_ops.server.plugin_changes import PluginSwitch
 from engine_ops.server.services import ApiLimits, Services
 from engine_ops.server.thread import ServerThread
+from engine_ops.server.workload_points import PointFilter
 
 EXPORT = "/api/v1/plugins/workload-data/export"
 

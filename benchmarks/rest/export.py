@@ -36,7 +36,7 @@ from tabulate import tabulate
 from engine_ops.controllers.direct_history import SelectedPoints, select
 from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
-from engine_ops.server.backend import PointFilter
+from engine_ops.server.workload_points import PointFilter
 from history.typical import typical_points
 from lib.history_server import EXPORT, fetch, serving
 from lib.summary import Target, target_table

@@ -17,7 +17,7 @@ from engine_ops.devcluster import DevCluster
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.preflight import why_no_api
 from engine_ops.server.access import KubeAccess
-from engine_ops.server.backend import AccessUnavailable, Caller, Right, Unauthenticated
+from engine_ops.server.callers import AccessUnavailable, Caller, Right, Unauthenticated
 
 WAIT_SECONDS = 30.0
 REQUESTS, PLUGINS = "optimizationrequests", "optimizerplugins"

@@ -27,14 +27,8 @@ from engine_ops.kube.plugin_patch import (
     patch_plugin,
     read_plugin,
 )
-from engine_ops.server.backend import (
-    AccessUnavailable,
-    Caller,
-    PluginChange,
-    PluginChangeRefused,
-    PluginManaged,
-    PluginNotFound,
-)
+from engine_ops.server.callers import AccessUnavailable, Caller
+from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged, PluginNotFound
 from engine_ops.server.plugin_switch import KubePluginSwitch
 
 WAIT_SECONDS = 30.0

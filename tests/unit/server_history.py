@@ -11,7 +11,8 @@ from engine_ops.history.export import json_lines
 from engine_ops.history.formats.parquet import parquet_pieces
 from engine_ops.history.training import training_format
 from engine_ops.ml import WorkloadDataPoint, WorkloadDataset
-from engine_ops.server.backend import PluginInfo, PointFilter
+from engine_ops.server.backend import PluginInfo
+from engine_ops.server.workload_points import PointFilter
 
 HOUR_MS = 3_600_000
 BEGIN_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z

@@ -13,7 +13,7 @@ from typing import Any
 from server_stand_in import DEADLINE_SECONDS, Exchange, HttpClient, StandIns, solved, until
 
 from engine_ops.server.app import create_app
-from engine_ops.server.backend import Question, Reply
+from engine_ops.server.questions import Question, Reply
 from engine_ops.server.services import ApiLimits
 
 URL = "/api/v1/optimize"

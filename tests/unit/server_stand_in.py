@@ -14,20 +14,13 @@ import msgspec
 
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.request import SolvedBy
-from engine_ops.server.backend import (
-    Caller,
-    Improvement,
-    PluginChange,
-    PluginInfo,
-    PluginNotFound,
-    PointFilter,
-    Question,
-    Reply,
-    Right,
-    Unauthenticated,
-)
+from engine_ops.server.backend import PluginInfo
+from engine_ops.server.callers import Caller, Right, Unauthenticated
+from engine_ops.server.plugin_changes import PluginChange, PluginNotFound
+from engine_ops.server.questions import Improvement, Question, Reply
 from engine_ops.server.services import ApiLimits, Services
 from engine_ops.server.stop_signal import StopSignal
+from engine_ops.server.workload_points import PointFilter
 
 DEADLINE_SECONDS = 10.0
 """For whatever a test waits for."""

@@ -29,9 +29,10 @@ from engine_ops.history.memory_store import MemoryStore
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.plugins.instance import Unanswered
 from engine_ops.plugins.judging import respond
-from engine_ops.server.backend import Improvement, PointFilter, Question, Reply
 from engine_ops.server.bridge import EngineGone
+from engine_ops.server.questions import Improvement, Question, Reply
 from engine_ops.server.stop_signal import StopSignal
+from engine_ops.server.workload_points import PointFilter
 from engine_ops.workers.errors import PoolClosedError, WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
 from engine_ops.workers.messages import Outcome, Solved, SolveTask

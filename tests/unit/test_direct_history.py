@@ -23,7 +23,7 @@ from engine_ops.history.log import HistoryLog
 from engine_ops.history.memory_store import MemoryStore
 from engine_ops.ml.data_point import WorkloadDataPoint
 from engine_ops.ml.dataset import WorkloadDataset
-from engine_ops.server.backend import PointFilter
+from engine_ops.server.workload_points import PointFilter
 
 
 def point(number: int, namespace: str = "shop", kind: str = "resource", **metadata: Any) -> WorkloadDataPoint:

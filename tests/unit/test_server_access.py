@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine_ops.server import access as access_module
 from engine_ops.server.access import KubeAccess
-from engine_ops.server.backend import AccessUnavailable, Caller, Right, Unauthenticated
+from engine_ops.server.callers import AccessUnavailable, Caller, Right, Unauthenticated
 from engine_ops.server.decisions import Recent, SingleFlight
 from engine_ops.server.local_access import LocalAccess
 

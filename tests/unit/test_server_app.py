@@ -18,8 +18,8 @@ from server_stand_in import HttpClient, HttpReply, StandInAccess, StandIns
 
 from engine_ops.server.app import create_app
 from engine_ops.server.authentication import describe
-from engine_ops.server.backend import AccessUnavailable, Caller, Right
 from engine_ops.server.bridge import BridgedEngine, EngineGone
+from engine_ops.server.callers import AccessUnavailable, Caller, Right
 from engine_ops.server.problem_handlers import Problems, invalid
 from engine_ops.server.problems import TITLES, TYPE_PREFIX, ProblemError
 from engine_ops.server.services import ApiLimits

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from server_stand_in import Exchange, leaving_no_tasks, until
 
-from engine_ops.server.backend import Improvement
 from engine_ops.server.events import EventStream, events_of, position_in
 from engine_ops.server.jobs import MAX_IMPROVEMENTS, Ended, Job
+from engine_ops.server.questions import Improvement
 
 TAIL = b'{"success":true}'
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from server_stand_in import until
 
-from engine_ops.server.backend import Improvement
 from engine_ops.server.jobs import MAX_IMPROVEMENTS, Ended, Job, Jobs
 from engine_ops.server.problems import ProblemError
+from engine_ops.server.questions import Improvement
 
 TAIL = b'{"success":true}'
 

@@ -15,9 +15,10 @@ from server_stand_in import (
 
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.request import SolvedBy
-from engine_ops.server.backend import Question, Reply, Right
 from engine_ops.server.bridge import EngineGone
+from engine_ops.server.callers import Right
 from engine_ops.server.optimize_models import OptimizeJob, OptimizeResponse
+from engine_ops.server.questions import Question, Reply
 
 # Answers
 

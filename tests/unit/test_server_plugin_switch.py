@@ -12,14 +12,8 @@ from aiohttp import web
 
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
-from engine_ops.server.backend import (
-    AccessUnavailable,
-    Caller,
-    PluginChange,
-    PluginChangeRefused,
-    PluginManaged,
-    PluginNotFound,
-)
+from engine_ops.server.callers import AccessUnavailable, Caller
+from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged, PluginNotFound
 from engine_ops.server.plugin_switch import KubePluginSwitch
 
 

@@ -15,14 +15,8 @@ from server_stand_in import HttpClient, StandInAccess, StandIns
 from test_server_app import ADA, client, problem, stand_ins
 
 from engine_ops.server.app import create_app
-from engine_ops.server.backend import (
-    AccessUnavailable,
-    Caller,
-    PluginChange,
-    PluginChangeRefused,
-    PluginManaged,
-    Right,
-)
+from engine_ops.server.callers import AccessUnavailable, Caller, Right
+from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged
 
 MINE = {
     "name": "my-plugin",

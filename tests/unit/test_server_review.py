@@ -16,8 +16,9 @@ from server_stand_in import HttpClient, StandIns, until
 
 from engine_ops.api.reasons import Reason
 from engine_ops.server import optimize
-from engine_ops.server.backend import AccessUnavailable, Reply
+from engine_ops.server.callers import AccessUnavailable
 from engine_ops.server.events import EventStream
+from engine_ops.server.questions import Reply
 
 
 class TestTheEnd:

@@ -20,9 +20,10 @@ from test_server_app import ADA, client, problem
 
 from engine_ops.ml import WorkloadDataPoint, WorkloadDataset
 from engine_ops.server.app import create_app
-from engine_ops.server.backend import AccessUnavailable, PointFilter, Right
+from engine_ops.server.callers import AccessUnavailable, Right
 from engine_ops.server.services import ApiLimits
 from engine_ops.server.workload_models import parse_moment
+from engine_ops.server.workload_points import PointFilter
 
 BASE = "/api/v1/plugins/workload-data"
 

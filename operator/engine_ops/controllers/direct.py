@@ -22,9 +22,11 @@ from engine_ops.controllers.solving import Answered, Solvers
 from engine_ops.controllers.turns import Turns
 from engine_ops.history.log import HistoryLog
 from engine_ops.plugins.manager import PluginManager
-from engine_ops.server.backend import Improvement, PluginInfo, PointFilter, Question, Reply, Selection
+from engine_ops.server.backend import PluginInfo
 from engine_ops.server.bridge import EngineGone
+from engine_ops.server.questions import Improvement, Question, Reply
 from engine_ops.server.stop_signal import StopSignal
+from engine_ops.server.workload_points import PointFilter, Selection
 from engine_ops.workers.errors import PoolClosedError
 from engine_ops.workers.messages import Failed, Solved
 

@@ -11,12 +11,12 @@ from engine_ops.history.collector import WorkloadCollector
 from engine_ops.history.formats.parquet import MissingParquetError, parquet_pieces
 from engine_ops.history.selection import Selection
 from engine_ops.history.training import training_format
-from engine_ops.server.backend import PointFilter
+from engine_ops.server.workload_points import PointFilter
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SelectedPoints:
-    """A `engine_ops.server.backend.Selection`.
+    """A `engine_ops.server.workload_points.Selection`.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ class SelectedPoints:
         return len(self.points)
 
     def json_lines(self) -> Iterator[bytes]:
-        """See `engine_ops.server.backend.Selection`; some hundred points are in memory at a time."""
+        """See `engine_ops.server.workload_points.Selection`; some hundred points are in memory at a time."""
         return self.points.json_lines()
 
     def statistics(self) -> Mapping[str, Any]:
-        """See `engine_ops.server.backend.Selection`."""
+        """See `engine_ops.server.workload_points.Selection`."""
         return self.points.statistics()
 
     def training_format(self) -> Mapping[str, Any]:
@@ -42,7 +42,7 @@ class SelectedPoints:
         return training_format(self.points.points())
 
     def parquet(self) -> Iterator[bytes]:
-        """See `engine_ops.server.backend.Selection`."""
+        """See `engine_ops.server.workload_points.Selection`."""
         try:
             return parquet_pieces(self.points.points())
         except MissingParquetError as error:

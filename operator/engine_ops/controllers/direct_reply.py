@@ -21,7 +21,7 @@ from engine_ops.engine.request import SolvedBy
 from engine_ops.history.answer_point import answer_point
 from engine_ops.kube.target import Target
 from engine_ops.ml.data_point import WorkloadDataPoint
-from engine_ops.server.backend import Improvement, Question, Reply
+from engine_ops.server.questions import Improvement, Question, Reply
 from engine_ops.workers.frames import MAX_FRAME_BYTES
 from engine_ops.workers.messages import Failed, Solved, SolveTask
 

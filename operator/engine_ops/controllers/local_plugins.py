@@ -24,7 +24,8 @@ from engine_ops.plugins.manager import PluginManager
 from engine_ops.plugins.model_store import DirectoryModelStore
 from engine_ops.plugins.process_instance import ProcessInstance
 from engine_ops.plugins.registry import PluginRegistry
-from engine_ops.server.backend import AccessUnavailable, Caller, PluginChange, PluginChangeRefused, PluginNotFound
+from engine_ops.server.callers import AccessUnavailable, Caller
+from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginNotFound
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class LocalPlugins:
 
 
 class LocalSwitch:
-    """Changes plugins of this machine; see `engine_ops.server.backend.PluginSwitch`.
+    """Changes plugins of this machine; see `engine_ops.server.plugin_changes.PluginSwitch`.
 
     Parameters
     ----------

@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from engine_ops.server.about_models import CacheStatistics, Health, Metrics, Root
 from engine_ops.server.authentication import describe, require, services_of
-from engine_ops.server.backend import Engine, Right
+from engine_ops.server.backend import Engine
 from engine_ops.server.bridge import EngineGone
+from engine_ops.server.callers import Right
 from engine_ops.server.documented import problems, shown
 from engine_ops.server.plugin_models import EXAMPLE, NoQuery
 from engine_ops.server.replies import json_reply

@@ -27,7 +27,7 @@ from engine_ops.kube.access_reviews import (
 )
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
-from engine_ops.server.backend import PATH_PREFIX, AccessUnavailable, Caller, Right, Unauthenticated
+from engine_ops.server.callers import PATH_PREFIX, AccessUnavailable, Caller, Right, Unauthenticated
 from engine_ops.server.decisions import MAX_ENTRIES, Recent, SingleFlight
 
 DECISION_SECONDS: Final = 10.0
@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 
 class KubeAccess:
-    """Asks the API server; see `engine_ops.server.backend.Access`.
+    """Asks the API server; see `engine_ops.server.callers.Access`.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class KubeAccess:
         return False
 
     async def authenticate(self, token: str | None) -> Caller:
-        """Return who calls; see `engine_ops.server.backend.Access`."""
+        """Return who calls; see `engine_ops.server.callers.Access`."""
         if not token:
             raise Unauthenticated("There is no token: send the header Authorization: Bearer <token>.")
         if not _TOKEN.fullmatch(token):
@@ -103,7 +103,7 @@ class KubeAccess:
         return dataclasses.replace(caller, token=token)
 
     async def allowed(self, caller: Caller, right: Right) -> bool:
-        """Whether a caller has a right; see `engine_ops.server.backend.Access`."""
+        """Whether a caller has a right; see `engine_ops.server.callers.Access`."""
         extra = sorted(caller.extra.items())
         question = [caller.username, caller.uid, caller.groups, extra, dataclasses.astuple(right)]
         key = hashlib.sha256(msgspec.json.encode(question)).digest()

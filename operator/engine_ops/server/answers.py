@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from engine_ops.api.reasons import Reason
-from engine_ops.server.backend import Improvement, Reply
 from engine_ops.server.problems import ProblemError
+from engine_ops.server.questions import Improvement, Reply
 
 _UNREADABLE: Final = frozenset({Reason.INVALID_DATA, Reason.INVALID_SPEC})
 _NULL: Final = msgspec.Raw(b"null")

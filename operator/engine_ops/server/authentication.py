@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine_ops.api.fields import DNS_LABEL
-from engine_ops.server.backend import PATH_PREFIX, Access, AccessUnavailable, Caller, Right, Unauthenticated
+from engine_ops.server.callers import PATH_PREFIX, Access, AccessUnavailable, Caller, Right, Unauthenticated
 from engine_ops.server.decisions import Recent
 from engine_ops.server.host_check import names_this_machine
 from engine_ops.server.problems import ProblemError

@@ -7,8 +7,10 @@ import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from engine_ops.server.backend import Engine, Improvement, PluginInfo, PointFilter, Question, Reply, Selection
+from engine_ops.server.backend import Engine, PluginInfo
+from engine_ops.server.questions import Improvement, Question, Reply
 from engine_ops.server.stop_signal import StopSignal
+from engine_ops.server.workload_points import PointFilter, Selection
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from engine_ops.server.backend import Question
+from engine_ops.server.questions import Question
 
 _ENTRY_BYTES: Final = 400
 """What an entry takes beside the answer: the key, two objects, a place in the dictionary."""

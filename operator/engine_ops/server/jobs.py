@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from engine_ops.server.answers import parts_of, progress_of, response_of
-from engine_ops.server.backend import Improvement
 from engine_ops.server.optimize_models import JobStatus
 from engine_ops.server.problems import ProblemError
+from engine_ops.server.questions import Improvement
 from engine_ops.server.stop_signal import StopSignal
 
 MAX_IMPROVEMENTS: Final = 1000

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine_ops.server.backend import Caller, Right
+from engine_ops.server.callers import Caller, Right
 
 LOCAL_USER: Final = "local"
 
 
 class LocalAccess:
-    """Everybody who reaches the port is the user of this machine; see `engine_ops.server.backend.Access`."""
+    """Everybody who reaches the port is the user of this machine; see `engine_ops.server.callers.Access`."""
 
     @property
     def open(self) -> bool:

@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response
 from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.server.answers import response_of
 from engine_ops.server.authentication import caller_of, namespace_of, require, still_permits
-from engine_ops.server.backend import Right
 from engine_ops.server.body_limit import taken as body_taken
+from engine_ops.server.callers import Right
 from engine_ops.server.documented import problems, shown, taken
 from engine_ops.server.events import MEDIA_TYPE as EVENTS
 from engine_ops.server.events import EventStream, position_in, until_gone

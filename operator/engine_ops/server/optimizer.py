@@ -11,7 +11,6 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from engine_ops.server.answers import problem_of, tail_of, tail_without_reply
-from engine_ops.server.backend import Reply
 from engine_ops.server.bridge import EngineGone
 from engine_ops.server.cache import ResultCache, cache_key
 from engine_ops.server.in_flight import InFlight, Place
@@ -19,6 +18,7 @@ from engine_ops.server.jobs import Ended, Job, Jobs
 from engine_ops.server.optimize_models import CANCELLED, INTERNAL_ERROR, INTERRUPTED
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.question_reading import ReadQuestion
+from engine_ops.server.questions import Reply
 from engine_ops.server.services import Services
 from engine_ops.workers.pool import is_long_search
 

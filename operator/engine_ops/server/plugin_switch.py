@@ -8,14 +8,8 @@ from typing import Final
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
 from engine_ops.kube.plugin_patch import API_MANAGER, PluginEdit, PluginOwnedError, field_faults, patch_plugin
-from engine_ops.server.backend import (
-    AccessUnavailable,
-    Caller,
-    PluginChange,
-    PluginChangeRefused,
-    PluginManaged,
-    PluginNotFound,
-)
+from engine_ops.server.callers import AccessUnavailable, Caller
+from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged, PluginNotFound
 
 PASSED_ON: Final = frozenset({400, 401, 403, 409, 413, 422, 429})
 """What the API server refuses with that is the caller's to hear; all else is an outage."""
@@ -24,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class KubePluginSwitch:
-    """Patches OptimizerPlugins; see `engine_ops.server.backend.PluginSwitch`.
+    """Patches OptimizerPlugins; see `engine_ops.server.plugin_changes.PluginSwitch`.
 
     Parameters
     ----------
@@ -36,7 +30,7 @@ class KubePluginSwitch:
         self._connection = connection
 
     async def change(self, caller: Caller, name: str, change: PluginChange, *, force: bool) -> None:
-        """Change a plugin; see `engine_ops.server.backend.PluginSwitch`."""
+        """Change a plugin; see `engine_ops.server.plugin_changes.PluginSwitch`."""
         if not caller.token:
             raise PluginChangeRefused(401, "There is no token in whose name the plugin could be changed.")
         edit = PluginEdit(enabled=change.enabled, priority=change.priority, config=change.config)

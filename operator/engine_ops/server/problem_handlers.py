@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine_ops.api.faults import Fault, InvalidDataError, format_path, is_no_object
-from engine_ops.server.backend import AccessUnavailable
 from engine_ops.server.bridge import EngineGone
+from engine_ops.server.callers import AccessUnavailable
 from engine_ops.server.problems import TITLES, ProblemError
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ import msgspec
 from pydantic import ValidationError
 
 from engine_ops.api.faults import Fault, InvalidDataError, faults_of
-from engine_ops.server.backend import Question
 from engine_ops.server.nesting import MAX_NESTING, is_too_deep
 from engine_ops.server.optimize_models import (
     DEFAULT_SEARCH_SECONDS,
@@ -24,6 +23,7 @@ from engine_ops.server.optimize_models import (
 )
 from engine_ops.server.problem_handlers import MAX_ERRORS, MAX_PATH_LENGTH
 from engine_ops.server.problems import ProblemError
+from engine_ops.server.questions import Question
 
 CANONICAL_BYTES: Final = 2**20
 """Longer data is compared as it is written: to bring 10 MiB into one form would hold up everybody for a third of a

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from engine_ops.server.backend import Access, Engine, PluginSwitch
+from engine_ops.server.backend import Engine
+from engine_ops.server.callers import Access
+from engine_ops.server.plugin_changes import PluginSwitch
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,13 @@ from starlette.responses import Response, StreamingResponse
 
 from engine_ops.api.optimizationrequest import PLURAL
 from engine_ops.server.authentication import permits, require, services_of
-from engine_ops.server.backend import PointFilter, Right, Selection
+from engine_ops.server.callers import Right
 from engine_ops.server.documented import problems, shown
 from engine_ops.server.events import until_gone
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.replies import JSON
 from engine_ops.server.workload_models import Export, ExportQuery, PointsQuery, Statistics, TrainingFormat
+from engine_ops.server.workload_points import PointFilter, Selection
 
 _T = TypeVar("_T")
 
