@@ -37,7 +37,7 @@ from engine_ops.cli.request_rows import Changes
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.glance import DeploymentGlance, Glance, LeaseGlance, Part, pod_troubles
 from engine_ops.kube.reading import RequestRow
-from engine_ops.kube.rights import needs_of
+from engine_ops.kube.rights import how_to_grant, needs_of
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
@@ -478,6 +478,34 @@ def test_rights_in_watched_namespaces() -> None:
     assert {right.namespace for right in needs["requests"].rights} == {"a", "b"}
     assert {right.namespace for right in needs["lease"].rights} == {"ops"}
     assert {right.namespace for right in needs["plugins"].rights} == {None}
+
+
+def test_the_doctor_names_the_manifests_that_the_operator_is_of() -> None:
+    overlay = ROOT / "manifests/overlays/namespaced/kustomization.yaml"
+    left_out = {need for need in needs_of("ops", ()) if need in {"cluster data", "observing"}}
+    for name, need in needs_of("ops", ()).items():
+        assert how_to_grant(need, "ops", ()) == f"kubectl apply --server-side -f manifests/base/{need.file}"
+        own = how_to_grant(need, "ops", ("ops",))
+        assert "manifests/overlays/namespaced" in own
+        assert ("leaves it out on purpose" in own) == (name in left_out)
+        assert ("by a cluster administrator" in own) == (name in {"plugins", "api"})
+        assert ("manifests/components/plugin-status" in own) == (name == "plugin statuses")
+        some = how_to_grant(need, "ops", ("a", "b"))
+        assert some.startswith("in a, b: a Role with") == (name in {"requests", "outcomes"})
+        assert some.endswith(f"manifests/base/{need.file}") or f"manifests/base/{need.file}, and a RoleBinding" in some
+    patches = yaml.safe_load(overlay.read_text())["patches"]
+    dropped = {patch["target"].get("labelSelector", "") for patch in patches if "$patch: delete" in patch["patch"]}
+    assert {"app.kubernetes.io/component=cluster-data", "app.kubernetes.io/component=observe"} <= dropped
+    assert (ROOT / "manifests/components/plugin-status/kustomization.yaml").exists()
+
+
+@pytest.mark.parametrize("kind", ["HistoryLoaded", "OutcomesReadable"])
+def test_the_fix_of_a_history_is_of_the_same_manifests(kind: str) -> None:
+    bad = {"type": kind, "status": "False", "reason": "Refused", "message": "m"}
+    (everywhere,) = check_history(glance(deployment(), conditions=[bad]), serving=True)
+    (own,) = check_history(glance(deployment("--namespace=$(POD_NAMESPACE)"), conditions=[bad]), serving=True)
+    assert "manifests/base/rbac_" in everywhere.fix
+    assert "manifests/overlays/namespaced" in own.fix
 
 
 def overview(**parts: Any) -> Overview:

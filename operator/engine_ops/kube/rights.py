@@ -25,6 +25,8 @@ from engine_ops.kube.preflight import (
 
 _AT_ONCE: Final = 8
 
+STATUSES_OF_PLUGINS: Final = "the statuses of plugins"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Need:
@@ -98,7 +100,7 @@ def needs_of(namespace: str, watched: Sequence[str]) -> dict[str, Need]:
         ),
         "plugins": Need("plugins", NEEDED_TO_ASK_PLUGINS, "no plugin is asked", "rbac_plugins.yaml"),
         "plugin statuses": Need(
-            "the statuses of plugins",
+            STATUSES_OF_PLUGINS,
             NEEDED_TO_TELL_OF_PLUGINS,
             "they are asked, and another operator has to write their statuses",
             "rbac_plugins.yaml",
@@ -122,6 +124,38 @@ def needs_of(namespace: str, watched: Sequence[str]) -> dict[str, Need]:
             "observing namespaces", NEEDED_FOR_OBSERVING, "--observe records nothing", "rbac_observe.yaml"
         ),
     }
+
+
+_OVERLAY: Final = "manifests/overlays/namespaced"
+_AS_ROLES: Final = frozenset({"rbac_operator.yaml", "rbac_outcomes.yaml"})
+"""What an operator of some namespaces needs in these alone."""
+_CLUSTER_SCOPED: Final = frozenset({"rbac_plugins.yaml", "rbac_api.yaml"})
+_LEFT_OUT: Final = frozenset({"rbac_cluster_data.yaml", "rbac_observe.yaml"})
+
+
+def how_to_grant(need: Need, namespace: str, watched: Sequence[str]) -> str:
+    """Return how the rights of a need are granted, by the manifests that the operator is of.
+
+    Parameters
+    ----------
+    need
+        What for.
+    namespace
+        The operator's own.
+    watched
+        The namespaces that it is told to watch; empty for all. Its own alone is what ``manifests/overlays/namespaced``
+        tells it.
+    """
+    if tuple(watched) != (namespace,):
+        if watched and need.file in _AS_ROLES:
+            return f"in {', '.join(watched)}: a Role with the rules of manifests/base/{need.file}, and a RoleBinding"
+        return f"kubectl apply --server-side -f manifests/base/{need.file}"
+    if need.file in _LEFT_OUT:
+        return f"{_OVERLAY} leaves it out on purpose; the rules are in manifests/base/{need.file}"
+    if need.purpose == STATUSES_OF_PLUGINS:
+        return f"where no other operator writes them, add manifests/components/plugin-status to {_OVERLAY}"
+    apply = f"kubectl apply --server-side -k {_OVERLAY}, or your kustomization of it"
+    return f"{apply}, by a cluster administrator" if need.file in _CLUSTER_SCOPED else apply
 
 
 async def missing(connection: Connection, rights: Iterable[Right], user: str | None = None) -> list[Right]:

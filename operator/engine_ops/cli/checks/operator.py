@@ -12,6 +12,7 @@ from engine_ops.cli.checks.finding import Finding, finding, note, ok, unknown
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.glance import NAME, Glance, LeaseGlance, Part, part_of, pod_troubles, read_lease
 from engine_ops.kube.reading import list_objects
+from engine_ops.kube.rights import how_to_grant, needs_of
 
 _INSTALL: Final = "kubectl apply --server-side -k manifests/base"
 _LOOK_SECONDS: Final = 1.0
@@ -150,7 +151,7 @@ def check_history(glance: Glance, *, serving: bool) -> list[Finding]:
     if bad:
         return [
             finding(
-                "history", f"{one.get('type')}: {one.get('reason')}: {one.get('message')}", _history_fix(one, namespace)
+                "history", f"{one.get('type')}: {one.get('reason')}: {one.get('message')}", _history_fix(one, glance)
             )
             for one in bad
         ]
@@ -174,12 +175,16 @@ async def check_quota(connection: Connection, namespace: str) -> Finding | None:
     return None
 
 
-def _history_fix(condition: dict[str, str], namespace: str) -> str:
+def _history_fix(condition: dict[str, str], glance: Glance) -> str:
+    namespace, deployment = glance.namespace, glance.deployment.value
+    watched = () if deployment is None else deployment.watched
+    needs = needs_of(namespace, watched)
+    rights = {name: how_to_grant(needs[name], namespace, watched) for name in ("history", "outcomes")}
     fixes = {
-        "HistoryLoaded": f"see its rights to ConfigMaps in namespace {namespace}: manifests/base/rbac_history.yaml",
+        "HistoryLoaded": f"see its rights to ConfigMaps in namespace {namespace}: {rights['history']}",
         "HistoryWritable": "the message names what refuses: a quota, a right, a policy, or a newer version's format",
         "HistoryIntact": f"engine-ops history stats -n {namespace} names the segments; the others are used",
-        "OutcomesReadable": "see the rights for outcomes: manifests/base/rbac_outcomes.yaml",
+        "OutcomesReadable": f"see the rights for outcomes: {rights['outcomes']}",
     }
     return fixes.get(condition.get("type", ""), "")
 

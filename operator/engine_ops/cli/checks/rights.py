@@ -13,7 +13,7 @@ from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.glance import Glance
 from engine_ops.kube.preflight import Right
-from engine_ops.kube.rights import Need, missing, needs_of
+from engine_ops.kube.rights import Need, how_to_grant, missing, needs_of
 
 _OPERATORS: Final = "operator's rights"
 _OWN: Final = "own rights"
@@ -44,17 +44,18 @@ async def check_operators_rights(connection: Connection, glance: Glance) -> list
     except ApiError as error:
         return [unknown(_OPERATORS, error)]
     found = [
-        _lacks(need, rights, need.purpose in chosen) for need, rights in zip(wanted, lacking, strict=True) if rights
+        _lacks(need, rights, how_to_grant(need, namespace, deployment.watched), optional=need.purpose in chosen)
+        for need, rights in zip(wanted, lacking, strict=True)
+        if rights
     ]
     if any(one.level is Level.FINDING for one in found):
         return found
     return [ok(_OPERATORS, f"{namespace}/{deployment.service_account} has all that it must have"), *found]
 
 
-def _lacks(need: Need, rights: list[Right], optional: bool) -> Finding:
+def _lacks(need: Need, rights: list[Right], fix: str, *, optional: bool) -> Finding:
     named = ", ".join(f"{right}{f' in {right.namespace}' if right.namespace else ''}" for right in rights)
     message = f"for {need.purpose} it lacks {named}: {need.without}"
-    fix = f"kubectl apply --server-side -f manifests/base/{need.file}"
     return note(_OPERATORS, message, fix) if optional else finding(_OPERATORS, message, fix)
 
 
