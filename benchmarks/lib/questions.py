@@ -30,6 +30,15 @@ def large(name: str, count: int = LARGE_ITEMS) -> bytes:
     return _encode(name, {"items": items, "nodeCapacity": {"cpu": 64, "memory": "256Gi"}})
 
 
+def mixed(name: str, count: int) -> bytes:
+    """Return a request of so many items, no two of a size; 100 take a worker some milliseconds."""
+    items = [
+        {"id": f"item-{number:05d}", "cpu": f"{100 + 10 * (37 * number % count)}m", "memory": f"{128 + 16 * number}Mi"}
+        for number in range(count)
+    ]
+    return _encode(name, {"items": items, "nodeCapacity": {"cpu": 8, "memory": "32Gi"}})
+
+
 def predicted(name: str) -> bytes:
     """Return a request that only a model can answer."""
     return _encode(name, {"queueDepth": 420}, type_="ml-driven")

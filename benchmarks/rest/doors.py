@@ -1,6 +1,7 @@
 """The REST API of a running operator: latency, throughput beside the bare workers, cache hits, what reconciling pays.
 
-python benchmarks/rest/doors.py [--quick] [--only idle,saturation,cache,reconcile,start] [--rounds 3] [--json FILE]
+python benchmarks/rest/doors.py [--quick] [--only idle,saturation,sizes,cache,reconcile,start] [--rounds 3]
+                                 [--json FILE]
 
 One operator on one local control plane. The load comes from a process of its own (`lib.http_load`), with the token of a
 ServiceAccount that may create requests. What the workers do when they are called directly is measured in this process,
@@ -24,6 +25,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,17 +41,17 @@ from lib.http_load import HttpLoadError, Load
 from lib.load_client import LoadClient, LoadError
 from lib.load_phases import Figures
 from lib.processes import RunningSystem, System, SystemUnderTestError
-from lib.questions import small
+from lib.questions import mixed, small
 from lib.summary import Target, median_of, percentile, ratio, target_table
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASES = ("idle", "saturation", "cache", "reconcile", "start")
+PHASES = ("idle", "saturation", "sizes", "cache", "reconcile", "start")
 NAMESPACE = "rest"
 WORKERS = 2
 IN_FLIGHT = 2 * WORKERS
 NO_CACHE = {"Cache-Control": "no-cache"}
-SPEC = json.loads(small("x"))["spec"]
-QUESTION = json.dumps({"id": "load-{n}", "type": "resource", "searchSeconds": 0, "data": SPEC["data"]})
+SMALL = json.loads(small("x"))["spec"]["data"]
+SIZES = {count: json.loads(mixed("x", count))["spec"]["data"] for count in (50, 100, 200)}
 RIGHTS = f"""
 apiVersion: v1
 kind: Namespace
@@ -136,20 +138,28 @@ class Bench:
             seen = await self._post(seconds=self._times.idle, per_second=50.0, headers=NO_CACHE)
             figures |= {"idle_p50_ms": percentile(seen, 50), "idle_p99_ms": percentile(seen, 99)}
         if "saturation" in phases:
-            figures["direct_per_s"] = await self._direct()
-            figures["http_per_s"] = await self._rate(self._times.saturation, headers=NO_CACHE)
+            figures |= await self._saturate(SMALL, "")
+        if "sizes" in phases:
+            for count, data in SIZES.items():
+                figures |= await self._saturate(data, f"_{count}")
         if "cache" in phases:
             figures["cached_per_s"] = await self._rate(self._times.cache, connections=16)
         if "reconcile" in phases:
             figures |= await self._reconcile()
         return figures
 
-    async def _direct(self) -> float:
+    async def _saturate(self, data: dict[str, Any], suffix: str) -> Figures:
+        """Measure how many questions are answered a second, by the workers alone and over HTTP."""
+        direct = await self._direct(data)
+        over_http = await self._rate(self._times.saturation, data=data, headers=NO_CACHE)
+        return {f"direct{suffix}_per_s": direct, f"http{suffix}_per_s": over_http}
+
+    async def _direct(self, data: dict[str, Any]) -> float:
         """Return how many questions the workers solve a second when nothing stands before them."""
         task = SolveTask(
             task_id="direct",
             type="resource",
-            data=msgspec.json.encode(SPEC["data"]),
+            data=msgspec.json.encode(data),
             constraints=b"{}",
             search_seconds=0.0,
         )
@@ -196,13 +206,15 @@ class Bench:
         self,
         seconds: float,
         *,
+        data: dict[str, Any] = SMALL,
         per_second: float = 0.0,
         connections: int = IN_FLIGHT,
         headers: dict[str, str] | None = None,
     ) -> Load:
+        question = {"id": "load-{n}", "type": "resource", "searchSeconds": 0, "data": data}
         return Load(
             url=f"{self.api}/api/v1/optimize",
-            bodies=[QUESTION],
+            bodies=[json.dumps(question)],
             token=self._token,
             headers=headers or {},
             connections=connections,
@@ -218,9 +230,14 @@ class Bench:
         return seen.delays_ms
 
     async def _rate(
-        self, seconds: float, *, connections: int = IN_FLIGHT, headers: dict[str, str] | None = None
+        self,
+        seconds: float,
+        *,
+        data: dict[str, Any] = SMALL,
+        connections: int = IN_FLIGHT,
+        headers: dict[str, str] | None = None,
     ) -> float:
-        seen = await http_load.run(self._load(seconds, connections=connections, headers=headers))
+        seen = await http_load.run(self._load(seconds, data=data, connections=connections, headers=headers))
         answered(seen)
         return seen.ok_per_second
 
@@ -279,6 +296,15 @@ def targets(rounds: list[Figures]) -> list[Target]:
         Target("the same, p99", of("idle_p99_ms"), 40, unit="ms"),
         Target(
             "at saturation, against the workers alone", ratio(of("http_per_s"), of("direct_per_s")), 0.7, at_most=False
+        ),
+        *(
+            Target(
+                f"the same, packings of {count} items",
+                ratio(of(f"http_{count}_per_s"), of(f"direct_{count}_per_s")),
+                0.7,
+                at_most=False,
+            )
+            for count in SIZES
         ),
         Target("cache hits", of("cached_per_s"), 1500, at_most=False, unit="1/s"),
         Target(
