@@ -144,6 +144,10 @@ def test_kill_9_among_questions_loses_no_flushed_answer_and_doubles_none(world: 
     assert shown == counts
 
 
+SHORT: dict[str, Any] = {"type": "resource", "searchSeconds": 5}
+"""As long as what is short can be: all are under way for as long."""
+
+
 class Waiting:
     """A question that is being asked by a thread of its own.
 
@@ -203,7 +207,9 @@ def test_told_to_end_it_answers_what_is_in_flight(world: ApiWorld) -> None:
         wait_until(lambda: client.state("followed").progress, bool, "there is an answer")
         reader = threading.Thread(target=followed.read, args=(client, "followed"))
         reader.start()
-        waiting = [Waiting(world, token, {"id": f"w-{n}", "data": hard(n), **long}) for n in (2, 3, 4)]
+        # Long searches have half of the places, and one worker of two; what is short is answered beside them.
+        asked = {"long": long, "short": SHORT, "later": SHORT}
+        waiting = [Waiting(world, token, {"id": n, "data": hard(), **rest}) for n, rest in asked.items()]
         wait_until(lambda: admin.metrics()["inFlight"], lambda now: now == {"now": 4, "most": 4}, "all are in flight")
         busy = world.curl(token, "POST", "/api/v1/optimize", numbered("too-many", 1))
         assert (busy.status, busy.json["type"].rpartition(":")[2]) == (503, "busy")
@@ -218,10 +224,11 @@ def test_told_to_end_it_answers_what_is_in_flight(world: ApiWorld) -> None:
     assert not [each.error for each in waiting if each.error], "nobody's connection is cut"
     assert {each.status for each in waiting} <= {200, 503}
     answered = [each.body for each in waiting if each.status == 200]
-    assert answered, "two workers were at work, with an answer each"
+    assert answered, "a worker was at work on short ones"
     for body in answered:
         assert body["success"] is (body["result"] is not None)
-        assert body["success"] is False or body["cutOff"]
+        # What is short may end by itself before the operator does.
+        assert body["success"] is False or body["cutOff"] or body["requestId"] != "long"
     for each in waiting:
         if each.status == 503:
             assert each.body["title"], each.body
