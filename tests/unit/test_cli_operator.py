@@ -36,6 +36,7 @@ from engine_ops.cli.printing import format_table
 from engine_ops.cli.request_rows import Changes
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.glance import DeploymentGlance, Glance, LeaseGlance, Part, pod_troubles
+from engine_ops.kube.operator_status import ToldStatus
 from engine_ops.kube.reading import RequestRow
 from engine_ops.kube.rights import how_to_grant, needs_of
 
@@ -257,9 +258,14 @@ def glance(
     conditions: list[dict[str, Any]] | None = None,
     pods: list[dict[str, Any]] | None = None,
     error: ApiError | None = None,
+    version: str | None = None,
 ) -> Glance:
     return Glance(
-        "ops", Part(deployment_, error), Part(pods or [], error), Part(lease, error), Part(conditions or [], error)
+        "ops",
+        Part(deployment_, error),
+        Part(pods or [], error),
+        Part(lease, error),
+        Part(ToldStatus(conditions or [], version), error),
     )
 
 
@@ -307,6 +313,39 @@ def test_the_doctor_on_versions(tag: str, level: Level) -> None:
     assert found is not None
     assert found.level is level
     assert check_version(glance()) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "image", "level"),
+    [
+        ("0.1.0", "engine-ops@sha256:" + "a" * 64, Level.OK),
+        ("0.1.0", "engine-ops:latest", Level.OK),
+        ("0.2.0", "engine-ops:0.1.0", Level.FINDING),
+        (None, "engine-ops:0.2.0", Level.FINDING),
+        (None, "engine-ops:latest", Level.NOTE),
+    ],
+)
+def test_what_the_operator_says_of_its_version_counts_before_its_images_tag(
+    told: str | None, image: str, level: Level
+) -> None:
+    at = glance(deployment(image=image), version=told)
+    found = check_version(at)
+    assert found is not None
+    assert found.level is level
+    shown = overview(glance=at).to_dict()["deployment"]
+    tag = deployment(image=image).version
+    assert shown["version"] == (told or tag)
+    named = f"{image}, version {told}, " if told not in (None, tag) else f"{image}, 1/1"
+    assert overview(glance=at).to_text().splitlines()[0].startswith(f"operator     {named}")
+
+
+def test_a_version_that_nobody_keeps_true_does_not_count() -> None:
+    # Without a history nothing writes the ConfigMap: it is an earlier operator's.
+    assert glance(deployment("--no-history", image="engine-ops:0.2.0"), version="0.1.0").version == "0.2.0"
+    # One that runs outside of the cluster has no image.
+    found = check_version(glance(version="0.1.0"))
+    assert found is not None
+    assert found.level is Level.OK
 
 
 def test_the_doctor_on_the_lease() -> None:
@@ -482,12 +521,11 @@ def test_rights_in_watched_namespaces() -> None:
 
 def test_the_doctor_names_the_manifests_that_the_operator_is_of() -> None:
     overlay = ROOT / "manifests/overlays/namespaced/kustomization.yaml"
-    left_out = {need for need in needs_of("ops", ()) if need in {"cluster data", "observing"}}
     for name, need in needs_of("ops", ()).items():
         assert how_to_grant(need, "ops", ()) == f"kubectl apply --server-side -f manifests/base/{need.file}"
         own = how_to_grant(need, "ops", ("ops",))
         assert "manifests/overlays/namespaced" in own
-        assert ("leaves it out on purpose" in own) == (name in left_out)
+        assert ("leaves it out on purpose" in own) == (name in {"cluster data", "observing"})
         assert ("by a cluster administrator" in own) == (name in {"plugins", "api"})
         assert ("manifests/components/plugin-status" in own) == (name == "plugin statuses")
         some = how_to_grant(need, "ops", ("a", "b"))

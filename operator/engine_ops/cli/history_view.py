@@ -123,12 +123,12 @@ async def read_cluster(connection: Connection, namespace: str) -> HistoryView:
     """
     from engine_ops.kube.errors import ApiError, UnavailableError
     from engine_ops.kube.history_store import ConfigMapStore
-    from engine_ops.kube.operator_status import read_conditions
+    from engine_ops.kube.operator_status import read_status
 
     view = await _read(ConfigMapStore(connection, namespace), f"namespace {namespace}")
     # The history can be shown without.
     with contextlib.suppress(ApiError, UnavailableError):
-        view.conditions = await read_conditions(connection, namespace)
+        view.conditions = (await read_status(connection, namespace)).conditions
     return view
 
 

@@ -104,7 +104,7 @@ class Overview:
             return None
         return {
             "image": found.image,
-            "version": found.version,
+            "version": self.glance.version,
             "replicas": found.wanted,
             "readyReplicas": found.ready,
             "watchedNamespaces": list(found.watched),
@@ -144,7 +144,9 @@ class Overview:
         well = found.ready >= found.wanted > 0
         ready = Painted(f"{found.ready}/{found.wanted} ready", Colour.GOOD if well else Colour.BAD)
         age = format_age(seconds_since(found.created_at, self.now))
-        yield f"{safe(found.image)}, {show(ready)}, in namespace {namespace}, {age} old"
+        version = self.glance.version
+        untold = f", version {safe(version)}" if version is not None and version != found.version else ""
+        yield f"{safe(found.image)}{untold}, {show(ready)}, in namespace {namespace}, {age} old"
         if found.message:
             yield safe(found.message)
         if found.watched:

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.lease import LEASE_SECONDS
-from engine_ops.kube.operator_status import read_conditions
+from engine_ops.kube.operator_status import ToldStatus, read_status
 from engine_ops.kube.reading import list_objects
 
 NAME: Final = "engine-ops"
@@ -188,15 +188,31 @@ class Glance:
         The operator's.
     deployment, pods, lease
         What there is.
-    conditions
-        What the operator says of its history.
+    told
+        What the operator says of itself.
     """
 
     namespace: str
     deployment: Part[DeploymentGlance]
     pods: Part[list[dict[str, Any]]]
     lease: Part[LeaseGlance]
-    conditions: Part[list[dict[str, Any]]]
+    told: Part[ToldStatus]
+
+    @property
+    def conditions(self) -> Part[list[dict[str, Any]]]:
+        """What the operator says of its history."""
+        told = self.told
+        return Part(None if told.value is None else told.value.conditions, told.error)
+
+    @property
+    def version(self) -> str | None:
+        """The operator's version: what it says itself, else what its image's tag says; None where neither does."""
+        deployment, told = self.deployment.value, self.told.value
+        if deployment is not None and deployment.has("--no-history"):
+            return deployment.version  # who keeps no history writes no status: what is there is of another
+        if told is not None and told.version is not None:
+            return told.version
+        return None if deployment is None else deployment.version
 
 
 async def look(connection: Connection, namespace: str) -> Glance:
@@ -207,13 +223,13 @@ async def look(connection: Connection, namespace: str) -> Glance:
     UnavailableError
         If the API server cannot be reached.
     """
-    deployment, pods, lease, conditions = await asyncio.gather(
+    deployment, pods, lease, told = await asyncio.gather(
         part_of(_read_deployment(connection, namespace)),
         part_of(list_objects(connection, f"/api/v1/namespaces/{namespace}/pods", PODS)),
         part_of(read_lease(connection, namespace)),
-        part_of(read_conditions(connection, namespace)),
+        part_of(read_status(connection, namespace)),
     )
-    return Glance(namespace, deployment, pods, lease, conditions)
+    return Glance(namespace, deployment, pods, lease, told)
 
 
 async def read_lease(connection: Connection, namespace: str) -> LeaseGlance:

@@ -59,17 +59,19 @@ def check_deployment(glance: Glance, *, serving: bool) -> list[Finding]:
 
 
 def check_version(glance: Glance) -> Finding | None:
-    """Compare the operator's version with this program's; None without a Deployment."""
-    found = glance.deployment.value
-    if found is None:
-        return None
-    if found.version is None:
-        return note("version", f"the operator's image {found.image} does not tell its version; this is {__version__}")
-    if found.version == __version__:
+    """Compare the operator's version with this program's; None where there is nothing that could tell it."""
+    found, version = glance.deployment.value, glance.version
+    if version is None:
+        if found is None:
+            return None
+        return note(
+            "version", f"neither the operator nor its image {found.image} tells its version; this is {__version__}"
+        )
+    if version == __version__:
         return ok("version", f"operator and command line are both {__version__}")
-    message = f"the operator is {found.version}, this command line {__version__}"
+    message = f"the operator is {version}, this command line {__version__}"
     fix = "install the same release here, or upgrade the operator"
-    same_line = found.version.split(".")[:2] == __version__.split(".")[:2]
+    same_line = version.split(".")[:2] == __version__.split(".")[:2]
     return note("version", message, fix) if same_line else finding("version", message, fix)
 
 
