@@ -153,9 +153,10 @@ def test_what_else_makes_a_question_another() -> None:
     assert key(request(timeoutSeconds=9)) == key(request())
 
 
-def test_the_namespace_matters_only_where_plugins_see_it() -> None:
-    assert key(request(), namespace="a") == key(request(), namespace="b")
-    assert key(request(), namespace="a", lineup="p") != key(request(), namespace="b", lineup="p")
+@pytest.mark.parametrize("lineup", ["", "p"])
+def test_no_namespace_shares_an_answer_with_another(lineup: str) -> None:
+    assert key(request(), namespace="a", lineup=lineup) == key(request(), namespace="a", lineup=lineup)
+    assert key(request(), namespace="a", lineup=lineup) != key(request(), namespace="b", lineup=lineup)
 
 
 def test_parts_of_a_key_do_not_run_into_each_other() -> None:

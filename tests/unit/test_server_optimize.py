@@ -290,6 +290,17 @@ def test_when_the_cache_is_not_read_or_not_written() -> None:
     run(body)
 
 
+def test_a_hit_tells_nobody_what_is_asked_in_another_namespace() -> None:
+    async def body(api: Api) -> None:
+        async def status(namespace: str) -> str:
+            return (await api.ada.post(f"{URL}?namespace={namespace}", json=ASK)).headers["cache-status"]
+
+        miss, hit = "engine-ops; fwd=miss", "engine-ops; hit"
+        assert [await status(namespace) for namespace in ("shop", "lab", "shop", "lab")] == [miss, miss, hit, hit]
+
+    run(body)
+
+
 def test_a_change_of_the_lineup_makes_cached_answers_useless() -> None:
     async def body(api: Api) -> None:
         await api.ask()

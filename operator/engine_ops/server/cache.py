@@ -120,12 +120,13 @@ def cache_key(question: Question, *, content: bytes, lineup: str) -> bytes:
     Parameters
     ----------
     question
-        The question. Its id and who asks it do not matter; the namespace does where plugins see it.
+        The question. Its id and who asks it do not matter; the namespace does: whether something is an answer of the
+        cache tells what was asked before, and who may ask in one namespace need not know what is asked in another.
     content
         Digest of its data and constraints, which does not depend on how they were written.
     lineup
         `engine_ops.server.backend.Engine.lineup` for it.
     """
-    namespace = question.namespace if lineup else None
-    head = msgspec.json.encode([question.type, question.plugin, question.search_seconds, lineup, namespace])
+    asked = [question.namespace, question.type, question.plugin, question.search_seconds, lineup]
+    head = msgspec.json.encode(asked)
     return hashlib.sha256(b"\0".join((head, content))).digest()
