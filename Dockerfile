@@ -15,9 +15,9 @@ RUN python -m venv --without-pip /opt/engine-ops \
     && find /opt/engine-ops/lib -depth -type d '(' -name tests -o -name test ')' -exec rm -r '{}' ';'
 
 # What the wheel is built with, locked too; it stays in this stage.
-COPY requirements-dev.lock ./
+COPY requirements-build.lock ./
 RUN python -m venv /opt/build \
-    && /opt/build/bin/python -m pip install --only-binary :all: --require-hashes -r requirements-dev.lock
+    && /opt/build/bin/python -m pip install --only-binary :all: --require-hashes -r requirements-build.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator

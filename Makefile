@@ -59,11 +59,14 @@ crds: $(READY)  ## Generate the custom resource definitions and their reference 
 openapi: $(READY)  ## Generate the REST API's OpenAPI document from its routes.
 	@$(BIN)/engine-ops openapi --output docs/openapi.json
 
-lock: $(READY)  ## Resolve the dependencies anew, with hashes (needs uv).
+lock: $(READY)  ## Resolve the dependencies anew, with hashes (needs uv): to run, to develop, to build the wheel.
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	  --extra ml --upgrade --output-file requirements.lock
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	  --extra devcluster --extra plot --extra parquet --extra pandas --extra ml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+	  uv pip compile - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	  --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:  ## Remove the virtual environment and caches of tools.
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

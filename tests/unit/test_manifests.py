@@ -6,6 +6,7 @@ import importlib
 import itertools
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,18 @@ def test_the_image_installs_nothing_that_is_not_locked() -> None:
     installs = [step for command in instructions_of("RUN") for step in command.split("&&") if " install " in step]
     assert len(installs) == 3
     assert all("--require-hashes" in step or "--no-index" in step for step in installs)
+
+
+def pins_of(lock: str) -> set[str]:
+    return set(re.findall(r"^[^\s#]+==[^\s]+", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_the_wheel_is_built_with_what_is_developed_with_and_nothing_else() -> None:
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    pins = pins_of("requirements-build.lock")
+    assert {re.split(r"[<>=~]", name)[0] for name in needed} <= {pin.partition("==")[0] for pin in pins}
+    assert pins <= pins_of("requirements-dev.lock")
+    assert len(pins) < 10  # a build backend and what it needs
 
 
 def test_the_build_context_has_what_the_dockerfile_copies() -> None:
