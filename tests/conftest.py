@@ -7,10 +7,13 @@ Loading the plugin starts nothing: the control plane comes with the first test t
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 pytest_plugins = ["engine_ops.devcluster.pytest_plugin"]
+
+_ENDED_EARLY = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -19,3 +22,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Note that one of the processes which run the tests (pytest-xdist) ended before its time."""
+    if error:
+        node.config.stash[_ENDED_EARLY] = True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail such a run: where no test was under way, it counted as a success, though not one may have run."""
+    if session.config.stash.get(_ENDED_EARLY, False) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
