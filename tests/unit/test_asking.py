@@ -565,10 +565,10 @@ def test_while_a_plugin_starts_such_data_is_waited_with() -> None:
         assert message.startswith("spec.data.")  # it may be that, too
         assert message.endswith("; or only a plugin can answer it: soon: it is being loaded")
         assert set(by(await world.ask())) == {"name", "algorithm", "version"}
-        others["soon"] = (Reason.DISABLED, "spec.enabled is false")
+        others["soon"] = (Reason.DISABLED, "it is not enabled")
         reason, message = failed(await world.ask({"workload_size": 200}))
         assert reason == "NoPlugin"
-        assert message.endswith("; or only a plugin can answer it: soon: spec.enabled is false")
+        assert message.endswith("; or only a plugin can answer it: soon: it is not enabled")
         del others["soon"]
         outcome = await world.ask({"workload_size": 200})
         assert isinstance(outcome, Failed)

@@ -35,7 +35,7 @@ from engine_ops.server.stop_signal import StopSignal
 from engine_ops.server.workload_points import PointFilter
 from engine_ops.workers.errors import PoolClosedError, WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
-from engine_ops.workers.messages import Outcome, Solved, SolveTask
+from engine_ops.workers.messages import Failed, Outcome, Solved, SolveTask
 from engine_ops.workers.pool import WorkerPool
 from engine_ops.workers.solve import evaluate
 
@@ -474,3 +474,40 @@ async def test_an_unknown_type_is_the_callers_defect() -> None:
     async with door() as at:
         with pytest.raises(ValueError, match="genetic"):
             await at.ask(type="genetic")
+
+
+@on_a_loop
+async def test_sentences_name_the_fields_as_they_are_sent_over_http() -> None:
+    async with stage() as on, door(on) as at:
+        at.pool.error = WorkerTimeoutError(7)
+        assert (await at.ask(timeout_seconds=7.0)).message == "no answer within timeoutSeconds (7 s); raise it"
+        at.pool.error = None
+        nobody = "no enabled plugin that can handle type resource has the name 'nobody'"
+        assert (await at.ask(plugin="nobody")).message == f"plugin: {nobody}"
+        on.world.has_model = False
+        await on.apply("slow")
+        on.world.hold_asks = asyncio.Event()
+        late = "slow: no answer within timeoutSeconds (0.1 s)"
+        reply = await at.ask(timeout_seconds=0.1)
+        assert reply.success
+        assert reply.solved_by is not None
+        assert reply.solved_by.fallback_reason == late
+        assert (await at.ask({"x": 1}, plugin="slow", type="ml-driven", timeout_seconds=0.1)).message == late
+        on.world.hold_asks.set()
+        await on.apply("slow", mode="shadow")
+        shadow = await at.ask()
+        assert shadow.solved_by is not None
+        assert shadow.solved_by.fallback_reason == "slow: it is in shadow, by its mode"
+        await on.apply("slow", enabled=False)
+        off = await at.ask({"x": 1})
+        assert off.message.endswith("or only a plugin can answer it: slow: it is not enabled")
+
+
+@on_a_loop
+async def test_sentences_name_the_fields_as_they_are_in_a_resource() -> None:
+    spec = OptimizationRequestSpec.model_validate({"type": "resource", "timeoutSeconds": 7, "data": PACKING})
+    pool = Pool()
+    pool.error = WorkerTimeoutError(7)
+    outcome = await run_task(pool, task_for(spec, json.dumps(PACKING).encode(), task_id="t"), spec)
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "no answer within spec.timeoutSeconds (7 s); raise it"

@@ -80,8 +80,8 @@ class Asking:
         task, pinned = posed.task, posed.spec.plugin
         plugins = () if pinned == NO_PLUGIN else self._plugins.select(task.type, pinned)
         if pinned is not None and pinned != NO_PLUGIN and not plugins:
-            message = f"spec.plugin: no enabled plugin that can handle type {task.type} has the name {pinned!r}"
-            return Failed(Reason.NO_PLUGIN, message, waiting=True)
+            nobody = f"no enabled plugin that can handle type {task.type} has the name {pinned!r}"
+            return Failed(Reason.NO_PLUGIN, f"{posed.named('plugin')}: {nobody}", waiting=True)
         if posed.spec.type is RequestType.ML_DRIVEN:
             return await self._predict(posed, plugins)
         if not task.cluster and needs_prediction(task.type, task.data):
@@ -93,7 +93,9 @@ class Asking:
         return await Comparison(posed, self._solve, self._late).run(plugins)
 
     async def _solve(self, posed: Posed, task: SolveTask, timeout_seconds: float | None = None) -> Answered | Failed:
-        return await run_task(self._pool, task, posed.spec, posed.on_incumbent, timeout_seconds=timeout_seconds)
+        return await run_task(
+            self._pool, task, posed.spec, posed.on_incumbent, timeout_seconds=timeout_seconds, root=posed.root
+        )
 
     async def _look_at_cluster(self, posed: Posed, plugins: Sequence[Plugin]) -> Answered | Failed:
         """Answer a request about the live cluster. Plugins see it as if the request named its tasks and nodes."""
@@ -181,7 +183,7 @@ class Asking:
                 async with time.spent():
                     return await hear(posed, plugin, needs_prediction=True)
             except TimeoutError:
-                return Unheard(f"no answer within spec.timeoutSeconds ({posed.spec.timeout_seconds} s)")
+                return Unheard(posed.no_time_left)
 
 
 def _pass_over(plugins: Iterable[Plugin]) -> None:

@@ -127,7 +127,7 @@ class Comparison:
             if (failed := self._failed) is not None:
                 return failed
             if not asking.done():
-                self._no(plugin, f"no answer within spec.timeoutSeconds ({self._posed.spec.timeout_seconds} s)")
+                self._no(plugin, self._posed.no_time_left)
                 self._enough = True
                 return None
             heard = asking.result()

@@ -89,7 +89,7 @@ class Once:
             inline_limit_bytes=MAX_RESULT_BYTES,
             stored_limit_bytes=MAX_RESULT_BYTES,
         )
-        return Posed(self.target, self.attempt, spec, task, turn, on_incumbent)
+        return Posed(self.target, self.attempt, spec, task, turn, on_incumbent, root="")
 
     def reply(self, outcome: Answered | Failed, *, duration_ms: int, reproducible: bool) -> Reply:
         """Return the reply, in the words that the status of a resource would have.

@@ -14,7 +14,7 @@ from engine_ops.api.optimizationrequest import OptimizationRequestSpec, RequestT
 from engine_ops.api.reasons import Reason
 from engine_ops.api.status import Attempt
 from engine_ops.controllers.plugins import Plugin, Said
-from engine_ops.controllers.solving import PluginShare
+from engine_ops.controllers.solving import PluginShare, no_answer_within
 from engine_ops.controllers.turns import Turn
 from engine_ops.engine.performance.hold_out import older_data
 from engine_ops.history.keys import key_of
@@ -50,6 +50,8 @@ class Posed:
         Told of the built-in's better and better answers.
     seen
         JSON of what plugins see in place of the data: the live cluster; empty where they see the data itself.
+    root
+        What the fields' names begin with where who asks has written them: ``spec.`` in a resource, nothing over HTTP.
     """
 
     target: Target
@@ -59,6 +61,16 @@ class Posed:
     turn: Turn
     on_incumbent: Callable[[Solved], None] | None = None
     seen: bytes = b""
+    root: str = "spec."
+
+    def named(self, field: str) -> str:
+        """Return a field's name for sentences that who asks is told, such as ``spec.plugin``."""
+        return f"{self.root}{field}"
+
+    @property
+    def no_time_left(self) -> str:
+        """Why there is no answer of who has taken all the time; to be told."""
+        return no_answer_within(self.spec, self.root)
 
     @property
     def point(self) -> bytes:

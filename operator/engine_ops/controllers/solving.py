@@ -205,6 +205,7 @@ async def run_task(
     on_incumbent: Callable[[Solved], None] | None = None,
     *,
     timeout_seconds: float | None = None,
+    root: str = "spec.",
 ) -> Answered | Failed:
     """Have a worker solve a task, and say in the words of a status what became of it.
 
@@ -218,6 +219,8 @@ async def run_task(
         Told of each better answer.
     timeout_seconds
         In place of the spec's.
+    root
+        What the fields' names begin with where who asks has written them; see `engine_ops.controllers.posed.Posed`.
 
     Returns
     -------
@@ -229,7 +232,7 @@ async def run_task(
     try:
         outcome = await pool.run(task, timeout_seconds=limit_seconds, on_incumbent=on_incumbent)
     except WorkerTimeoutError as error:
-        message = f"no answer within spec.timeoutSeconds ({spec.timeout_seconds} s); raise it"
+        message = f"{no_answer_within(spec, root)}; raise it"
         failed = Failed(Reason.TIMED_OUT, message, request_fields=_fields_of(task))
         return _best_of(error, f"timeoutSeconds ({spec.timeout_seconds}) passed", failed)
     except WorkerDiedError as error:
@@ -245,6 +248,11 @@ async def run_task(
         # Not the spec but the ConfigMap must change, and nobody tells us when it does.
         return msgspec.structs.replace(outcome, waiting=True)
     return outcome
+
+
+def no_answer_within(spec: OptimizationRequestSpec, root: str) -> str:
+    """Say that the time of a request is over, naming the field as who asks has written it."""
+    return f"no answer within {root}timeoutSeconds ({spec.timeout_seconds} s)"
 
 
 def _fields_of(task: SolveTask) -> dict[str, float | str | bool]:

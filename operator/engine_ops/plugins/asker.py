@@ -78,7 +78,7 @@ class Asker:
         self.last_ask = question.ask
         if state.spec.mode is PluginMode.SHADOW:
             self.ask_aside(question)
-            return self._no("it is in shadow, by spec.mode", shadow=True)
+            return self._no("it is in shadow, by its mode", shadow=True)
         for tries_left in reversed(range(_TRIES)):
             choice = self._choose(question.ask, needs_prediction)
             if isinstance(choice, Said):

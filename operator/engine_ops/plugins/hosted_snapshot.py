@@ -52,7 +52,7 @@ def snapshot_of(state: PluginState) -> PluginSnapshot:
 
 def _reason(state: PluginState, instance: Instance | None) -> tuple[Reason, str]:
     if not state.spec.enabled:
-        return Reason.DISABLED, "spec.enabled is false"
+        return Reason.DISABLED, "it is not enabled"
     if state.problem is not None:
         return state.problem.reason, state.problem.message
     if instance is None or instance.opened is None:
@@ -63,7 +63,7 @@ def _reason(state: PluginState, instance: Instance | None) -> tuple[Reason, str]
         return Reason.CRASH_LOOPING, instance.degraded
     message = "it can be asked"
     if state.spec.mode is PluginMode.SHADOW:
-        message = "it is asked in shadow, by spec.mode: nothing that it says is served"
+        message = "it is asked in shadow, by its mode: nothing that it says is served"
     changing = "; it answers as before until what the spec has now is ready" if state.edition != state.wanted else ""
     return Reason.RUNNING, message + changing
 
