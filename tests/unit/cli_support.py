@@ -27,9 +27,10 @@ REQUESTS = DATA / "requests.yaml"
 class InProcessPool:
     """A pool that solves in this process: the same answers, without the second that processes take to start."""
 
-    def __init__(self, size: int, *, memory_limit_bytes: int) -> None:
+    def __init__(self, size: int, *, memory_limit_bytes: int, reserve: bool) -> None:
         assert size > 0
         assert memory_limit_bytes > 0
+        assert not reserve, "nobody else asks"
 
     async def start(self) -> None:
         pass
