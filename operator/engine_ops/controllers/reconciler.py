@@ -40,7 +40,7 @@ from engine_ops.kube.events import EventRecorder
 from engine_ops.kube.requests import Requests
 from engine_ops.kube.status_writer import StatusWriter, Written
 from engine_ops.workers.messages import Failed, SolveTask
-from engine_ops.workers.pool import WorkerPool
+from engine_ops.workers.pool import WorkerPool, is_long_search
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,9 @@ class RequestReconciler:
                 question = Question.of(spec, run, view.status)
                 size = len(question.data or b"")
                 if size > SMALL_BYTES and self._retained_bytes + size > RETAINED_BYTES:
-                    self._agenda.start(entry, functools.partial(self._solve_later, entry))
+                    self._agenda.start(
+                        entry, functools.partial(self._solve_later, entry, is_long_search(spec.search_seconds))
+                    )
                 else:
                     self._agenda.start(entry, functools.partial(self._solve, entry, question))
 
@@ -192,9 +194,9 @@ class RequestReconciler:
         if body is not None:
             self._act_or_retry(RequestView.of(body), retries=entry.retries, crashes=entry.crashes)
 
-    async def _solve_later(self, entry: Entry) -> None:
+    async def _solve_later(self, entry: Entry, long: bool) -> None:
         """Wait for a turn without holding the data, then read the object anew."""
-        async with self._turns.take() as turn:
+        async with self._turns.take(long=long) as turn:
             body = await self._requests.get(entry.target)
             view = RequestView.of(body) if body is not None else None
             decision = decide(view, _now()) if view is not None else Nothing()
@@ -216,7 +218,7 @@ class RequestReconciler:
         retained = len(question.data or b"")
         self._retained_bytes += retained
         try:
-            async with self._turns.take() as turn:
+            async with self._turns.take(long=is_long_search(question.spec.search_seconds)) as turn:
                 await self._solve_in_turn(entry, question, turn)
         finally:
             self._retained_bytes -= retained

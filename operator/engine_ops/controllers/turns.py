@@ -16,6 +16,8 @@ class Turns:
     A request that was asked about already is then not behind the thousands that came meanwhile, and what those hold
     that have lent their turn is bounded: no new ones begin while they wait.
 
+    Of those that search for long at most half have a turn, or have lent it: the others never wait for the end of one.
+
     Parameters
     ----------
     count
@@ -26,21 +28,30 @@ class Turns:
         self._free = count
         self._returning: _Waiters = collections.deque()
         self._coming: _Waiters = collections.deque()
+        self._long = asyncio.Semaphore(max(1, count // 2))
+        self._long_waiting = 0
 
     @contextlib.asynccontextmanager
-    async def take(self) -> AsyncIterator[Turn]:
-        """Wait for a turn, and give it back in the end."""
-        await self._wait(self._coming)
-        turn = Turn(self)
-        try:
-            yield turn
-        finally:
-            turn.end()
+    async def take(self, *, long: bool = False) -> AsyncIterator[Turn]:
+        """Wait for a turn, and give it back in the end.
+
+        Parameters
+        ----------
+        long
+            Whether it may be held for long.
+        """
+        async with self._room() if long else contextlib.nullcontext():
+            await self._wait(self._coming)
+            turn = Turn(self)
+            try:
+                yield turn
+            finally:
+                turn.end()
 
     @property
     def waiting(self) -> int:
         """How many wait for one."""
-        return len(self._returning) + len(self._coming)
+        return len(self._returning) + len(self._coming) + self._long_waiting
 
     async def wait_again(self) -> None:
         """Wait for a turn in place of one that was lent."""
@@ -55,6 +66,18 @@ class Turns:
                     waiter.set_result(None)
                     return
         self._free += 1
+
+    @contextlib.asynccontextmanager
+    async def _room(self) -> AsyncIterator[None]:
+        self._long_waiting += 1
+        try:
+            await self._long.acquire()
+        finally:
+            self._long_waiting -= 1
+        try:
+            yield
+        finally:
+            self._long.release()
 
     async def _wait(self, waiters: _Waiters) -> None:
         if self._free:
