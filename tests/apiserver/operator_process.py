@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
 import subprocess
 import sysconfig
 import threading
@@ -13,6 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, Self
+
+from process_groups import kill_group
 
 START_SECONDS = 60.0
 """Generous: the machine may be busy with everybody else's tests."""
@@ -153,8 +153,7 @@ class OperatorProcess:
                 self._process.kill()
                 self._process.wait()
         # Otherwise a worker that outlived it would hold the pipe, and the reader.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        kill_group(self._process)
         self._finish_reading()
         return self._process.returncode
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine_ops import EngineOpsClient
+from process_groups import kill_group
 
 T = TypeVar("T")
 
@@ -104,8 +105,7 @@ def serving(*options: str, path: Path | None = None, home: Path | None = None) -
         if served.process.poll() is None:
             assert served.end() == 0, "\n".join(served.lines)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(served.process.pid, signal.SIGKILL)
+        kill_group(served.process)
         served.wait_until_ended()
 
 
