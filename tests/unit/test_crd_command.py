@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from cli_support import engine_ops
+from click.testing import Result
 
 from engine_ops.api.crd import RESOURCES
-from engine_ops.cli.crds import command
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+    return engine_ops("crds", *arguments)
 
 
 @pytest.fixture

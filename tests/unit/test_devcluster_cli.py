@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from cli_support import engine_ops
 
 from engine_ops.cli import devcluster
 from engine_ops.devcluster import DevCluster
@@ -74,20 +74,21 @@ def test_a_command_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("arguments", [["status"], ["kubeconfig"]])
 def test_a_cluster_that_is_down(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    result = CliRunner().invoke(devcluster.command, arguments)
+    result = engine_ops("devcluster", *arguments)
     assert result.exit_code == 1
     assert "cluster default is down; start it with `engine-ops devcluster up`" in result.output
 
 
 def test_down_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    result = CliRunner().invoke(devcluster.command, ["down"])
+    result = engine_ops("devcluster", "down")
     assert (result.exit_code, result.output) == (0, "cluster default was not up\n")
 
 
+@pytest.mark.usefixtures("_signals")
 @pytest.mark.parametrize("command", ["up", "down", "status", "kubeconfig"])
 def test_a_name_that_is_none(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    result = CliRunner().invoke(devcluster.command, [command, "--name", "../elsewhere"])
+    result = engine_ops("devcluster", command, "--name", "../elsewhere")
     assert result.exit_code == 1
     assert "use lower-case letters" in result.output

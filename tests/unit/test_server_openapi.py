@@ -14,13 +14,12 @@ import jsonschema_rs
 import pytest
 import requests
 import schemathesis
-from click.testing import CliRunner
+from cli_support import engine_ops
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import CHECKS, load_all_checks
 from server_history import HistoryEngine, two_namespaces
 from server_stand_in import HttpClient, StandInAccess, StandIns
 
-from engine_ops.cli.openapi import command
 from engine_ops.server.app import create_app
 from engine_ops.server.openapi_text import render
 from engine_ops.server.problems import TITLES
@@ -114,7 +113,7 @@ def test_the_command_writes_and_checks(tmp_path: Path) -> None:
     file = tmp_path / "docs" / "openapi.json"
 
     def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(command, arguments)
+        result = engine_ops("openapi", *arguments)
         return result.exit_code, result.output
 
     assert run() == (0, render())
