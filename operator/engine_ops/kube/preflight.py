@@ -134,7 +134,7 @@ async def why_no_plugins(connection: Connection) -> str | None:
     allowed = await asyncio.gather(*(is_allowed(connection, right) for right in NEEDED_TO_ASK_PLUGINS))
     missing = [str(right) for right, granted in zip(NEEDED_TO_ASK_PLUGINS, allowed, strict=True) if not granted]
     if missing:
-        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_plugins.yaml"
+        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_plugins.yaml, or the overlay that it is of"
     return None
 
 
@@ -160,7 +160,7 @@ async def why_no_api(connection: Connection) -> str | None:
     allowed = await asyncio.gather(*(is_allowed(connection, right) for right in NEEDED_FOR_THE_API))
     missing = [str(right) for right, granted in zip(NEEDED_FOR_THE_API, allowed, strict=True) if not granted]
     if missing:
-        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_api.yaml"
+        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_api.yaml, or the overlay that it is of"
     return None
 
 
