@@ -134,7 +134,7 @@ async def why_no_plugins(connection: Connection) -> str | None:
     allowed = await asyncio.gather(*(is_allowed(connection, right) for right in NEEDED_TO_ASK_PLUGINS))
     missing = [str(right) for right, granted in zip(NEEDED_TO_ASK_PLUGINS, allowed, strict=True) if not granted]
     if missing:
-        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_plugins.yaml, or the overlay that it is of"
+        return _lacks(missing, "rbac_plugins.yaml")
     return None
 
 
@@ -160,8 +160,15 @@ async def why_no_api(connection: Connection) -> str | None:
     allowed = await asyncio.gather(*(is_allowed(connection, right) for right in NEEDED_FOR_THE_API))
     missing = [str(right) for right, granted in zip(NEEDED_FOR_THE_API, allowed, strict=True) if not granted]
     if missing:
-        return f"the operator lacks rights in the cluster: {', '.join(missing)}. Apply manifests/base/rbac_api.yaml, or the overlay that it is of"
+        return _lacks(missing, "rbac_api.yaml")
     return None
+
+
+def _lacks(rights: Sequence[str], file: str) -> str:
+    return (
+        f"the operator lacks rights in the cluster: {', '.join(rights)}. "
+        f"Apply manifests/base/{file}, or the overlay that it is of"
+    )
 
 
 async def _served(connection: Connection) -> set[str]:
