@@ -48,7 +48,7 @@ def test_the_page_names_each_exception_with_its_statuses() -> None:
     }
 
 
-@pytest.mark.parametrize("module", ["client.sync", "client.aio", "server.host_check"])
+@pytest.mark.parametrize("module", ["client.sync", "client.aio", "server.site_check"])
 def test_examples_of_docstrings(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"engine_ops.{module}"))
     assert results.failed == 0

@@ -22,7 +22,7 @@ from engine_ops import AsyncEngineOpsClient, EngineOpsClient, OptimizationResult
 from engine_ops.cli.main import main
 from engine_ops.client import BadRequestError, ConflictError, Improvement, NotFoundError
 from engine_ops.plugins.kept_settings import KeptPlugin, KeptSettings, SettingsError
-from engine_ops.server.host_check import names_this_machine
+from engine_ops.server.site_check import names_this_machine
 
 PLUGIN = """
 from engine_ops.ml import BaseMLModel, MLPluginInterface, PluginMetadata

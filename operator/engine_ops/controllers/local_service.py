@@ -26,7 +26,6 @@ from engine_ops.plugins.kept_settings import KeptSettings, SettingsError
 from engine_ops.server.address import Address, AddressError
 from engine_ops.server.api_listener import api_listener
 from engine_ops.server.bridge import BridgedEngine
-from engine_ops.server.host_check import LocalHostOnly
 from engine_ops.server.local_access import LocalAccess
 from engine_ops.server.services import ApiLimits, Services
 from engine_ops.server.thread import ServerThread
@@ -192,7 +191,7 @@ async def _served(
         with contextlib.suppress(RuntimeError):  # this loop has ended too
             loop.call_soon_threadsafe(stop.set)
 
-    listener = api_listener(config.address, services, version=__version__, around=LocalHostOnly)
+    listener = api_listener(config.address, services, version=__version__)
     thread = ServerThread({"api": listener}, on_defect=failed)
     try:
         await asyncio.to_thread(thread.start)

@@ -24,7 +24,6 @@ def api_listener(
     *,
     version: str,
     certificate: ReloadedCertificate | None = None,
-    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     metrics: Metrics | None = None,
 ) -> Listener:
     """Return a listener that serves the API, and drains it.
@@ -39,8 +38,6 @@ def api_listener(
         Of this program.
     certificate
         For https.
-    around
-        Puts something before the whole application.
     metrics
         Counts the calls.
     """
@@ -49,7 +46,7 @@ def api_listener(
     async def make(stack: contextlib.AsyncExitStack) -> ASGIApp:
         app = create_app(await make_services(stack), version=version)
         optimizers.append(app.state.optimizer)
-        return around(app if metrics is None else measured(app, metrics))
+        return app if metrics is None else measured(app, metrics)
 
     async def drain(seconds: float) -> None:
         for optimizer in optimizers:

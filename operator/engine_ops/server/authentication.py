@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -19,10 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine_ops.api.fields import DNS_LABEL
 from engine_ops.server.callers import PATH_PREFIX, Access, AccessUnavailable, Caller, Right, Unauthenticated
 from engine_ops.server.decisions import Recent
-from engine_ops.server.host_check import names_this_machine
 from engine_ops.server.problems import ProblemError
 from engine_ops.server.rate_limit import RateLimiter, address_key
 from engine_ops.server.services import Services
+from engine_ops.server.site_check import check_site
 
 ANONYMOUS_PATHS: Final = frozenset({"/api/v1/health"})
 """What is answered to callers without a token."""
@@ -82,10 +81,13 @@ class Authentication:
         if scope["type"] == "http":
             client = scope.get("client")
             address = address_key(client[0] if client else None)
+            headers = Headers(scope=scope)
+            if self._access.open:
+                check_site(headers)
             if scope["path"] in ANONYMOUS_PATHS:
                 self._count(address)
             else:
-                caller = await self._caller(Headers(scope=scope), address)
+                caller = await self._caller(headers, address)
                 self._count(f"user:{caller.username}")
                 scope[_CALLER] = caller
                 await self._answer(caller.username, scope, receive, send)
@@ -109,7 +111,6 @@ class Authentication:
 
     async def _caller(self, headers: Headers, address: str) -> Caller:
         if self._access.open:
-            _check_site(headers)
             return await self._access.authenticate(None)
         try:
             token = _bearer(headers)
@@ -277,35 +278,3 @@ def _bearer(headers: Headers) -> str | None:
     if len(given) > 1 or scheme.lower() != "bearer" or not _TOKEN.fullmatch(token):
         raise Unauthenticated("The header Authorization must be one bearer token: Authorization: Bearer <token>.")
     return token
-
-
-def _check_site(headers: Headers) -> None:
-    """Refuse what a page of another site sends to a machine without tokens by way of its user's browser.
-
-    A browser says where a page is from (``Origin``, ``Sec-Fetch-Site``), and cannot hide the name by which it found the
-    server: another one than this machine's has been bound to it by somebody else (DNS rebinding).
-
-    Raises
-    ------
-    ProblemError
-        403.
-    """
-    host = headers.get("host", "")
-    origin = headers.get("origin")
-    foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"} or (
-        origin is not None and _parts(origin) != _parts(f"//{host}")
-    )
-    if foreign or not names_this_machine(host):
-        raise ProblemError(
-            "forbidden",
-            "Without tokens the API serves programs of this machine only, which call it localhost: no page of a "
-            "browser that comes from elsewhere.",
-        )
-
-
-def _parts(url: str) -> tuple[str | None, int | None]:
-    try:
-        split = urlsplit(url)
-        return split.hostname, split.port
-    except ValueError:
-        return None, None
