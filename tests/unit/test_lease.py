@@ -222,3 +222,32 @@ def test_an_api_server_that_hangs_is_asked_again_while_the_lease_is_waited_for()
         assert asyncio.get_running_loop().time() < 4.0 + of_lease.ATTEMPT_SECONDS
 
     run_in_virtual_time(main())
+
+
+class _SlowWrites(ApiServer):
+    """Writes what it was sent also where nobody waits for the answer any more; reads are answered at once."""
+
+    async def get(self, path: str) -> dict[str, Any]:
+        latency, self.latency = self.latency, 0.0
+        try:
+            return await super().get(path)
+        finally:
+            self.latency = latency
+
+    async def request(self, method: str, path: str, *, body: bytes) -> bytes:
+        return await asyncio.shield(asyncio.create_task(super().request(method, path, body=body)))
+
+
+def test_a_lease_is_given_back_though_a_renewal_was_under_way() -> None:
+    async def main() -> None:
+        api = _SlowWrites(latency=0.5)
+        lease = lease_of(api)
+        await lease.acquire()
+        holding = asyncio.create_task(lease.hold())
+        await asyncio.sleep(0.2)
+        holding.cancel()
+        await lease.release()
+        assert api.stored is not None
+        assert api.stored["spec"]["holderIdentity"] == ""
+
+    run_in_virtual_time(main())

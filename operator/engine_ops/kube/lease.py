@@ -150,16 +150,24 @@ class Lease:
     async def release(self) -> None:
         """Give the Lease back, so that a successor need not wait. Failing that, it runs out by itself."""
         try:
-            lease = await self._read()
-            if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
-                lease["spec"]["holderIdentity"] = ""
-                lease["spec"]["leaseDurationSeconds"] = 1
-                await self._put(lease)
+            try:
+                await self._give_back()
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+                await self._give_back()  # a renewal that was given up on the way was written in between
         except (ApiError, UnavailableError) as error:
             logger.warning("the Lease was not given back: %s", error)
 
+    async def _give_back(self) -> None:
+        lease = await self._read()
+        if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
+            lease["spec"]["holderIdentity"] = ""
+            lease["spec"]["leaseDurationSeconds"] = 1
+            await self._put(lease)
+
     async def _renew(self) -> None:
-        if self._written is not None and "resourceVersion" in self._written["metadata"]:
+        if self._written is not None:
             try:  # without a look: whoever has taken or deleted it meanwhile has made another version of it
                 await self._replace(self._written, taking_over=False)
                 return
