@@ -64,6 +64,13 @@ def test_a_signal_that_comes_while_the_command_is_started_reaches_it(monkeypatch
 
 
 @pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_is_ignored_as_under_nohup_the_command_ignores_too(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    assert devcluster._run(_Standing(), ("sh", "-c", f"kill -{number.value} $PPID $$; exit 7")) == 7
+
+
+@pytest.mark.usefixtures("_signals")
 def test_a_command_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text").write_text("")
     assert devcluster._run(_Standing(), ("no-such-command",)) == 127

@@ -155,11 +155,14 @@ def _run(cluster: DevCluster, arguments: tuple[str, ...]) -> int:
         else:
             process.send_signal(number)
 
+    def leave(number: int, frame: FrameType | None) -> None:
+        # A terminal sends Ctrl-C to the command, too; it decides what to do. (It would inherit SIG_IGN.)
+        del number, frame
+
     # Before the command runs: a signal that comes first would end this process, and leave the command behind.
-    signal.signal(signal.SIGTERM, forward)
-    signal.signal(signal.SIGHUP, forward)
-    # A terminal sends Ctrl-C to the command, too; it decides what to do. (SIG_IGN would be inherited by it.)
-    signal.signal(signal.SIGINT, lambda *_: None)
+    for number, handler in ((signal.SIGTERM, forward), (signal.SIGHUP, forward), (signal.SIGINT, leave)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup; the command ignores it then, too
+            signal.signal(number, handler)
     try:
         process = subprocess.Popen(arguments, env=cluster.environment())
     except FileNotFoundError:
@@ -168,8 +171,8 @@ def _run(cluster: DevCluster, arguments: tuple[str, ...]) -> int:
     except PermissionError:
         _report(f"{arguments[0]}: not executable")
         return _NOT_EXECUTABLE
-    for number in early:
-        process.send_signal(number)
+    for missed in early:
+        process.send_signal(missed)
     exit_code = process.wait()
     return exit_code if exit_code >= 0 else 128 - exit_code
 
