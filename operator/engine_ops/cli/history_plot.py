@@ -62,7 +62,7 @@ def write_history_plot(whole: Series, workloads: Mapping[str, Series], path: Pat
     if whole.window_ms and DURATION in quantities:
         quantities.remove(DURATION)  # the length of windows is no news
     if not quantities:
-        raise PlotError(f"--plot {path}: the points hold neither usage nor durations")
+        raise PlotError(f"--plot {path}: the points hold neither usage nor durations of workloads")
     settings: Any = dict(_SETTINGS)
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

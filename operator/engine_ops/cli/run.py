@@ -31,7 +31,10 @@ from engine_ops.cli.api_options import api_options
 @click.option(
     "--worker-memory", default="1Gi", show_default=True, help="A worker above it is killed. A Kubernetes quantity."
 )
-@click.option("--lease-namespace", help="Where the Lease lives. Default: the Pod's own namespace.")
+@click.option(
+    "--lease-namespace",
+    help="Where the Lease, the history and the models live. Default: the Pod's own namespace, else the kubeconfig's.",
+)
 @click.option(
     "--cluster-data-namespaces",
     metavar="SELECTOR",
@@ -40,9 +43,9 @@ from engine_ops.cli.api_options import api_options
 )
 @click.option(
     "--probes",
-    default="http://127.0.0.1:8080/healthz",
+    default="http://127.0.0.1:8080",
     show_default=True,
-    help="Where health is answered; none for nowhere.",
+    help="Where /healthz, /readyz and /metrics are answered; none for nowhere.",
 )
 @api_options
 @click.option("--history/--no-history", default=True, show_default=True, help="Record what happened, in ConfigMaps.")
@@ -125,7 +128,8 @@ def command(
 ) -> None:
     """Run the operator until it is told to stop.
 
-    It exits with 1 and a sentence where the custom resource definitions or its rights are missing.
+    It exits with 1 and a sentence where the custom resource definitions or its rights are missing, or an address
+    cannot be used.
     """
     try:
         memory_bytes = int(parse_quantity(worker_memory))
