@@ -319,6 +319,19 @@ def test_a_caller_sees_the_namespaces_that_they_may_read(
     run(main())
 
 
+@pytest.mark.parametrize(("namespace", "status"), [("empty", 200), ("another", 403)])
+def test_a_service_account_may_read_its_own_namespace_before_there_is_a_point(namespace: str, status: int) -> None:
+    async def main() -> None:
+        these = stand_ins(two_namespaces())
+        these.access.add("first", f"system:serviceaccount:{namespace}:first", reads("empty"))
+        reply = await client(these, "first").get(f"{BASE}/stats")
+        assert reply.status == status
+        if status == 200:
+            assert reply.json()["total_requests"] == 0
+
+    run(main())
+
+
 @pytest.mark.parametrize("rights", [(), ("elsewhere",)])
 @pytest.mark.parametrize("points", [[], two_namespaces()])
 def test_who_may_read_nothing_is_refused(rights: tuple[str, ...], points: list[WorkloadDataPoint]) -> None:

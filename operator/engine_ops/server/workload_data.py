@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from engine_ops.api.optimizationrequest import PLURAL
-from engine_ops.server.authentication import permits, require, services_of
+from engine_ops.server.authentication import caller_of, permits, require, services_of
 from engine_ops.server.callers import Right
 from engine_ops.server.documented import problems, shown
 from engine_ops.server.events import until_gone
@@ -208,7 +208,10 @@ async def _readable(request: Request, namespace: str | None) -> frozenset[str] |
         async with asking:
             return await permits(request, _right(name))
 
-    names = sorted(await services_of(request).engine.history_namespaces())
+    known = set(await services_of(request).engine.history_namespaces())
+    if own := caller_of(request).namespace:
+        known.add(own)  # who may read it there, and is the first to ask, is not to be told that they may not
+    names = sorted(known)
     answers = await asyncio.gather(*map(may_read, names))
     readable = frozenset(name for name, may in zip(names, answers, strict=True) if may)
     if not readable:
