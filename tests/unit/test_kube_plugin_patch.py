@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.kube.errors import ApiError
-from engine_ops.kube.plugin_patch import Owner, PluginEdit, field_faults, owners_of
+from engine_ops.kube.plugin_patch import Owner, PluginEdit, PluginOwnedError, field_faults, owners_of
+from engine_ops.server.plugin_changes import PluginManaged
 
 
 def plugin(*entries: tuple[str, str, dict[str, Any]], **spec: Any) -> dict[str, Any]:
@@ -97,3 +98,12 @@ def test_no_set_of_fields_breaks_it(fields: Any) -> None:
 
 def test_faults_of_an_error_without_details() -> None:
     assert field_faults(ApiError(422, {})) == ()
+
+
+def test_the_sentence_counts_the_fields() -> None:
+    assert str(PluginOwnedError(Owner("helm", "Apply", ("spec.enabled",)))) == (
+        "spec.enabled is managed by helm, which would change it back"
+    )
+    both = ("spec.priority", "spec.config")
+    for error in (PluginOwnedError(Owner("helm", "Apply", both)), PluginManaged("helm", both)):
+        assert str(error) == "spec.priority, spec.config are managed by helm, which would change them back"

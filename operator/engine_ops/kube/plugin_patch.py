@@ -95,7 +95,8 @@ class PluginOwnedError(Exception):
     def __init__(self, owner: Owner) -> None:
         self.manager = owner.manager
         self.fields = owner.fields
-        super().__init__(f"{', '.join(self.fields)} is managed by {self.manager}, which would change it back")
+        are, them = ("is", "it") if len(self.fields) == 1 else ("are", "them")
+        super().__init__(f"{', '.join(self.fields)} {are} managed by {self.manager}, which would change {them} back")
 
 
 def owners_of(plugin: Mapping[str, Any], edit: PluginEdit) -> tuple[Owner, ...]:

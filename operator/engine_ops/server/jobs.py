@@ -230,7 +230,7 @@ class Jobs:
             raise ProblemError(
                 "not-found",
                 "You have no asynchronous request with this id. One that has ended is kept for "
-                f"{self._seconds:g} s, less where there are many.",
+                f"{self._seconds:g} s, less where there are many; none outlives the operator.",
             )
         return job
 

@@ -42,7 +42,8 @@ class PluginManaged(Exception):  # noqa: N818
     def __init__(self, manager: str, fields: Sequence[str]) -> None:
         self.manager = manager
         self.fields = tuple(fields)
-        super().__init__(f"{', '.join(self.fields)} is managed by {manager}, which would change it back")
+        are, them = ("is", "it") if len(self.fields) == 1 else ("are", "them")
+        super().__init__(f"{', '.join(self.fields)} {are} managed by {manager}, which would change {them} back")
 
 
 class PluginChangeRefused(Exception):  # noqa: N818

@@ -17,7 +17,6 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "forbidden": (403, "The caller may not do this"),
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "This cannot be done with it"),
-    "not-acceptable": (406, "There is no such format"),
     "timeout": (408, "The request did not arrive in time"),
     "conflict": (409, "It is not in a state for this"),
     "managed": (409, "Another manager owns what is to be changed"),
