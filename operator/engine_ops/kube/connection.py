@@ -94,7 +94,7 @@ class Connection:
         self._configuration = configuration
         self._kubeconfig = kubeconfig
         self._session: aiohttp.ClientSession | None = None
-        self._reload = asyncio.Lock()
+        self._reloading: asyncio.Task[None] | None = None
         self._renewable = True
         self.namespace = namespace
         self.on_call: OnCall = _count_nothing
@@ -190,6 +190,8 @@ class Connection:
 
     async def close(self) -> None:
         """End the session."""
+        if self._reloading is not None:
+            self._reloading.cancel()
         if self._session is not None:
             await self._session.close()
 
@@ -226,11 +228,22 @@ class Connection:
         )
 
     async def reload(self) -> None:
-        """Read the credentials again, as an exec plugin or a rotated file may have changed them."""
+        """Read the credentials again, as an exec plugin or a rotated file may have changed them.
+
+        Who comes while they are read waits for the same. It goes on when one of them gives up: a plugin may take
+        longer than one attempt to renew the Lease may.
+
+        Raises
+        ------
+        ConnectError
+            If they cannot be read.
+        """
         if not self._renewable:
             return
-        async with self._reload:
-            self._configuration = await _load(self._kubeconfig)
+        if self._reloading is None:
+            self._reloading = asyncio.create_task(self._load_again(), name="read the credentials again")
+            self._reloading.add_done_callback(self._reloaded)
+        await asyncio.shield(self._reloading)
 
     async def request(
         self,
@@ -266,6 +279,14 @@ class Connection:
         """Read one object or list. Raises as `request` does."""
         answer: dict[str, Any] = msgspec.json.decode(await self.request("GET", path, params=params))
         return answer
+
+    async def _load_again(self) -> None:
+        self._configuration = await _load(self._kubeconfig)
+
+    def _reloaded(self, task: asyncio.Task[None]) -> None:
+        self._reloading = None
+        if not task.cancelled():
+            task.exception()  # has been looked at, also where nobody waits for it any more
 
     def _begin(self, *, connections: int) -> None:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
