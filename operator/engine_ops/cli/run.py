@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from engine_ops import __version__
 from engine_ops.api.quantity import parse_quantity
 from engine_ops.cli.api_options import api_options
+
+logger = logging.getLogger(__name__)
 
 
 @click.command("run")
@@ -140,13 +142,14 @@ def command(
         "services": dict(map(_service, plugin_services)),
         "state_directory": plugin_state_dir,
     }
-    _say(f"engine-ops {__version__}")
-
-    import uvloop
-
     from engine_ops.cli.logs import configure_logging
 
     configure_logging(log_format, logging.DEBUG if verbose else logging.INFO)
+    tell = _tell_collectors if log_format == "json" else _tell_people
+    tell(f"engine-ops {__version__}")
+
+    import uvloop
+
     options = {
         "kubeconfig": kubeconfig,
         "namespaces": namespaces,
@@ -163,7 +166,7 @@ def command(
         "observe": observe,
     }
     kept_or_none, asked_or_none = kept if history else None, asked if plugins else None
-    if not uvloop.run(_serve(workers, memory_bytes, options, kept_or_none, asked_or_none, api)):
+    if not uvloop.run(_serve(workers, memory_bytes, options, kept_or_none, asked_or_none, api, tell)):
         # The Lease may be another's by now: nothing may linger, not even a thread.
         sys.stdout.flush()
         os._exit(1)
@@ -176,6 +179,7 @@ async def _serve(
     history: dict[str, Any] | None,
     plugins: dict[str, Any] | None,
     api: dict[str, Any] | None,
+    tell: _Tell,
 ) -> bool:
     """Run the operator; return whether it ended as it was told to."""
     from engine_ops.workers.early_pool import EarlyPool
@@ -198,11 +202,11 @@ async def _serve(
             kept = None if history is None else HistoryConfig(**history)
             asked = None if plugins is None else PluginsConfig(**plugins)
             doors = None if api is None else ApiConfig(**api)
-            await serve(OperatorConfig(**options, history=kept, plugins=asked, api=doors), pool, _say)
+            await serve(OperatorConfig(**options, history=kept, plugins=asked, api=doors), pool, tell)
         except* (ConnectError, ApiError, UnavailableError, LeaseLostError) as group:
             ended = False
             for leaf in _leaves(group):
-                _say(f"error: {leaf}")
+                tell(str(leaf), error=True)
     return ended
 
 
@@ -214,8 +218,18 @@ def _service(given: str) -> tuple[str, str]:
     return name, address.rstrip("/")
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+class _Tell(Protocol):
+    """How the operator says that it starts, and why it ends."""
+
+    def __call__(self, line: str, *, error: bool = False) -> None: ...
+
+
+def _tell_people(line: str, *, error: bool = False) -> None:
+    click.echo(f"error: {line}" if error else line, err=True)
+
+
+def _tell_collectors(line: str, *, error: bool = False) -> None:
+    logger.log(logging.ERROR if error else logging.INFO, "%s", line)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
