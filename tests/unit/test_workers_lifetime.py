@@ -123,6 +123,21 @@ def test_everything_ends_with_the_parent_however_it_ends(stop: signal.Signals, t
     asyncio.run(until(lambda: not any(running(pid) for pid in pids), "all processes are gone"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_for_the_whole_group_is_the_pools_to_heed(number: signal.Signals) -> None:
+    async def main() -> None:
+        async with pool_of(1) as pool:
+            forkserver = pool.processes.forkserver_pid
+            assert forkserver is not None
+            os.kill(forkserver, number)
+            for _ in range(2):  # the second one's worker is forked after the signal
+                with pytest.raises(WorkerDiedError):
+                    await pool.run(trial({"do": "quit", "code": 3}), timeout_seconds=60)
+            assert pool.processes.forkserver_pid == forkserver
+
+    run(main())
+
+
 def test_what_a_solver_started_is_killed_with_it(tmp_path: Path) -> None:
     async def main() -> None:
         reached = tmp_path / "reached"

@@ -95,8 +95,9 @@ def _load(configuration: control.Configure) -> Handler[Any]:
 def main() -> int:
     """Serve on the control socket whose descriptor and owner's pid are the two arguments."""
     descriptor, parent_pid = (int(argument) for argument in sys.argv[1:])
-    # Ctrl-C at a terminal reaches the whole group; the pool decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C at a terminal reaches the whole group, and some supervisors' SIGTERM does; the pool decides what it means.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent_pid)
     with socket.socket(fileno=descriptor) as sock:
         return serve(sock)
