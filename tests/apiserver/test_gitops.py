@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from engine_ops.api.plugin_change import PluginChange
 from engine_ops.devcluster.pytest_plugin import Kubectl
-from engine_ops.kube.plugin_patch import PluginEdit, owners_of
+from engine_ops.kube.plugin_patch import owners_of
 
 GUIDE = Path(__file__).parents[2] / "docs" / "gitops.md"
-OFF = PluginEdit(enabled=False)
+OFF = PluginChange(enabled=False)
 
 
 def guide_plugin() -> dict[str, Any]:
@@ -66,7 +67,7 @@ def test_a_switch_that_is_left_out_of_git_is_nobodys_and_stays_as_a_person_sets_
     server_side(kubectl, plugin, "kustomize-controller")
     found = as_it_is(kubectl, plugin)
     assert (found["spec"]["enabled"], found["spec"]["priority"]) == (False, 11)
-    assert owners_of(found, PluginEdit(enabled=True)) == ()
+    assert owners_of(found, PluginChange(enabled=True)) == ()
 
 
 def test_argo_cd_without_server_side_apply_owns_a_default_that_no_manifest_names(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from api_users import ApiUsers, api_users
 
+from engine_ops.api.plugin_change import PluginChange, PluginManaged
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.client import ApiError as ClusterError
 from engine_ops.kube.connection import Connection
@@ -21,14 +22,12 @@ from engine_ops.kube.errors import ApiError
 from engine_ops.kube.plugin_patch import (
     API_MANAGER,
     CLI_MANAGER,
-    PluginEdit,
-    PluginOwnedError,
     field_faults,
     patch_plugin,
     read_plugin,
 )
 from engine_ops.server.callers import AccessUnavailable, Caller
-from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged, PluginNotFound
+from engine_ops.server.plugin_changes import PluginChangeRefused, PluginNotFound
 from engine_ops.server.plugin_switch import KubePluginSwitch
 
 WAIT_SECONDS = 30.0
@@ -370,19 +369,19 @@ def test_with_ones_own_kubeconfig(users: ApiUsers, plugins: Plugins) -> None:
 
     async def check() -> None:
         async with open_connection(users.cluster.kubeconfig) as connection:
-            with pytest.raises(PluginOwnedError, match=r"spec\.enabled is managed by our-pipeline, which would"):
-                await patch_plugin(connection, name, PluginEdit(enabled=False), field_manager=CLI_MANAGER)
+            with pytest.raises(PluginManaged, match=r"spec\.enabled is managed by our-pipeline, which would"):
+                await patch_plugin(connection, name, PluginChange(enabled=False), field_manager=CLI_MANAGER)
             before = await read_plugin(connection, name)
             assert before["spec"]["enabled"] is True
             after = await patch_plugin(
-                connection, name, PluginEdit(enabled=False), field_manager=CLI_MANAGER, force=True
+                connection, name, PluginChange(enabled=False), field_manager=CLI_MANAGER, force=True
             )
             assert after["spec"]["enabled"] is False
             assert after == await read_plugin(connection, name)
-            again = await patch_plugin(connection, name, PluginEdit(enabled=False), field_manager=API_MANAGER)
+            again = await patch_plugin(connection, name, PluginChange(enabled=False), field_manager=API_MANAGER)
             assert again == after  # what is so already writes nothing
             with pytest.raises(ApiError) as raised:
-                await patch_plugin(connection, name, PluginEdit(priority=-1_000_001), field_manager=CLI_MANAGER)
+                await patch_plugin(connection, name, PluginChange(priority=-1_000_001), field_manager=CLI_MANAGER)
             assert [path for path, _ in field_faults(raised.value)] == ["spec.priority"]
 
     run(check)
@@ -407,9 +406,9 @@ def test_a_change_that_comes_in_between_is_not_overrun(
 
             monkeypatch.setattr(connection, "request", with_a_sync_before_the_patch)
             # It was not Argo CD's when it was read; it is when the patch comes.
-            with pytest.raises(PluginOwnedError, match="argocd-controller"):
+            with pytest.raises(PluginManaged, match="argocd-controller"):
                 await patch_plugin(
-                    connection, name, PluginEdit(enabled=False, config={"a": 1}), field_manager=CLI_MANAGER
+                    connection, name, PluginChange(enabled=False, config={"a": 1}), field_manager=CLI_MANAGER
                 )
 
     run(check)
@@ -418,7 +417,7 @@ def test_a_change_that_comes_in_between_is_not_overrun(
 
 def test_changes_at_once_all_come_through(users: ApiUsers, plugins: Plugins) -> None:
     name = plugins.create()
-    edits = (PluginEdit(enabled=False), PluginEdit(priority=5), PluginEdit(config={"a": 1}))
+    edits = (PluginChange(enabled=False), PluginChange(priority=5), PluginChange(config={"a": 1}))
 
     async def check() -> None:
         async with open_connection(users.cluster.kubeconfig) as connection:

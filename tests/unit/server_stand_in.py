@@ -12,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from engine_ops.api.plugin_change import PluginChange
 from engine_ops.api.reasons import Reason
 from engine_ops.engine.request import SolvedBy
 from engine_ops.server.backend import PluginInfo
 from engine_ops.server.callers import Caller, Right, Unauthenticated
-from engine_ops.server.plugin_changes import PluginChange, PluginNotFound
+from engine_ops.server.plugin_changes import PluginNotFound
 from engine_ops.server.questions import Improvement, Question, Reply
 from engine_ops.server.services import ApiLimits, Services
 from engine_ops.server.stop_signal import StopSignal

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine_ops.api.plugin_change import PluginChange, PluginManaged
 from engine_ops.kube.errors import ApiError
-from engine_ops.kube.plugin_patch import Owner, PluginEdit, PluginOwnedError, field_faults, owners_of
-from engine_ops.server.plugin_changes import PluginManaged
+from engine_ops.kube.plugin_patch import Owner, field_faults, owners_of
 
 
 def plugin(*entries: tuple[str, str, dict[str, Any]], **spec: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def plugin(*entries: tuple[str, str, dict[str, Any]], **spec: Any) -> dict[str, 
 
 
 ENABLED = {"f:spec": {"f:enabled": {}}}
-OFF = PluginEdit(enabled=False)
+OFF = PluginChange(enabled=False)
 
 
 @pytest.mark.parametrize(
@@ -57,20 +57,20 @@ def test_who_changes_it_back(manager: str, operation: str, bound: bool) -> None:
     ("fields", "edit", "owned"),
     [
         (ENABLED, OFF, ("spec.enabled",)),
-        (ENABLED, PluginEdit(priority=1), ()),
-        (ENABLED, PluginEdit(enabled=True), ()),  # as it is
-        (ENABLED, PluginEdit(), ()),
-        ({"f:spec": {"f:config": {}}}, PluginEdit(config={"a": 2}), ("spec.config",)),
-        ({"f:spec": {"f:config": {".": {}, "f:a": {}}}}, PluginEdit(config={"a": 2}), ("spec.config",)),
-        ({"f:spec": {"f:config": {}}}, PluginEdit(config={"a": 1}), ()),  # as it is
-        ({"f:spec": {"f:config": {}}}, PluginEdit(config={"a": True}), ("spec.config",)),  # 1 in Python only
-        ({"f:spec": {}}, PluginEdit(enabled=False, priority=1), ("spec.enabled", "spec.priority")),
+        (ENABLED, PluginChange(priority=1), ()),
+        (ENABLED, PluginChange(enabled=True), ()),  # as it is
+        (ENABLED, PluginChange(), ()),
+        ({"f:spec": {"f:config": {}}}, PluginChange(config={"a": 2}), ("spec.config",)),
+        ({"f:spec": {"f:config": {".": {}, "f:a": {}}}}, PluginChange(config={"a": 2}), ("spec.config",)),
+        ({"f:spec": {"f:config": {}}}, PluginChange(config={"a": 1}), ()),  # as it is
+        ({"f:spec": {"f:config": {}}}, PluginChange(config={"a": True}), ("spec.config",)),  # 1 in Python only
+        ({"f:spec": {}}, PluginChange(enabled=False, priority=1), ("spec.enabled", "spec.priority")),
         ({"f:spec": {".": {}}}, OFF, ()),
         ({"f:metadata": {"f:labels": {"f:enabled": {}}}, "f:status": {}}, OFF, ()),
         ({}, OFF, ()),
     ],
 )
-def test_what_of_it_they_own(fields: dict[str, Any], edit: PluginEdit, owned: tuple[str, ...]) -> None:
+def test_what_of_it_they_own(fields: dict[str, Any], edit: PluginChange, owned: tuple[str, ...]) -> None:
     found = owners_of(plugin(("gitops", "Apply", fields), config={"a": 1}), edit)
     assert [owner.fields for owner in found] == ([owned] if owned else [])
 
@@ -101,9 +101,10 @@ def test_faults_of_an_error_without_details() -> None:
 
 
 def test_the_sentence_counts_the_fields() -> None:
-    assert str(PluginOwnedError(Owner("helm", "Apply", ("spec.enabled",)))) == (
+    assert str(PluginManaged("helm", ("spec.enabled",))) == (
         "spec.enabled is managed by helm, which would change it back"
     )
     both = ("spec.priority", "spec.config")
-    for error in (PluginOwnedError(Owner("helm", "Apply", both)), PluginManaged("helm", both)):
-        assert str(error) == "spec.priority, spec.config are managed by helm, which would change them back"
+    assert str(PluginManaged("helm", both)) == (
+        "spec.priority, spec.config are managed by helm, which would change them back"
+    )

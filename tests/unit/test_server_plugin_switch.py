@@ -10,10 +10,11 @@ import pytest
 from access_world import OWN_TOKEN, world
 from aiohttp import web
 
+from engine_ops.api.plugin_change import PluginChange, PluginManaged
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
 from engine_ops.server.callers import AccessUnavailable, Caller
-from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged, PluginNotFound
+from engine_ops.server.plugin_changes import PluginChangeRefused, PluginNotFound
 from engine_ops.server.plugin_switch import KubePluginSwitch
 
 

@@ -14,9 +14,10 @@ from server_history import HistoryEngine
 from server_stand_in import HttpClient, StandInAccess, StandIns
 from test_server_app import ADA, client, problem, stand_ins
 
+from engine_ops.api.plugin_change import PluginChange, PluginManaged
 from engine_ops.server.app import create_app
 from engine_ops.server.callers import AccessUnavailable, Caller, Right
-from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged
+from engine_ops.server.plugin_changes import PluginChangeRefused
 
 MINE = {
     "name": "my-plugin",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from engine_ops.api.plugin_change import PluginChange, PluginManaged
 from engine_ops.kube.connection import Connection
-from engine_ops.kube.plugin_patch import CLI_MANAGER, PluginEdit, PluginOwnedError, patch_plugin, read_plugin
+from engine_ops.kube.plugin_patch import CLI_MANAGER, patch_plugin, read_plugin
 
 
 async def switch(connection: Connection, name: str, *, enabled: bool, force: bool) -> str:
@@ -34,7 +35,7 @@ async def switch(connection: Connection, name: str, *, enabled: bool, force: boo
     if (plugin.get("spec") or {}).get("enabled", True) is enabled:
         return f"plugin {name} is {word} already"
     try:
-        await patch_plugin(connection, name, PluginEdit(enabled=enabled), field_manager=CLI_MANAGER, force=force)
-    except PluginOwnedError as error:
+        await patch_plugin(connection, name, PluginChange(enabled=enabled), field_manager=CLI_MANAGER, force=force)
+    except PluginManaged as error:
         raise click.ClickException(f"{error}: change it there, or use --force") from error
     return f"plugin {name} {word}"

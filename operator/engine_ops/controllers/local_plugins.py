@@ -13,6 +13,7 @@ import pydantic
 
 from engine_ops.api.faults import faults_of
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec
+from engine_ops.api.plugin_change import PluginChange
 from engine_ops.controllers.plugin_running import HistoryPoints, HostOnDemand, close_plugins, listen
 from engine_ops.history.feed import HistoryFeed
 from engine_ops.history.log import HistoryLog
@@ -25,7 +26,7 @@ from engine_ops.plugins.model_store import DirectoryModelStore
 from engine_ops.plugins.process_instance import ProcessInstance
 from engine_ops.plugins.registry import PluginRegistry
 from engine_ops.server.callers import AccessUnavailable, Caller
-from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginNotFound
+from engine_ops.server.plugin_changes import PluginChangeRefused, PluginNotFound
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from engine_ops.api.plugin_change import PluginChange, PluginManaged
 from engine_ops.kube.connection import JSON_PATCH, Connection
 from engine_ops.kube.errors import ApiError
 from engine_ops.kube.paths import PLUGIN, object_path
@@ -47,26 +48,6 @@ _ATTEMPTS: Final = 6
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PluginEdit:
-    """What of a plugin is to be changed; None for what is not.
-
-    Parameters
-    ----------
-    enabled, priority, config
-        As in the spec of an OptimizerPlugin. ``config`` replaces the whole.
-    """
-
-    enabled: bool | None = None
-    priority: int | None = None
-    config: Mapping[str, Any] | None = None
-
-    def values(self) -> dict[str, Any]:
-        """Return what is to be changed, by its name in the spec."""
-        chosen = {"enabled": self.enabled, "priority": self.priority, "config": self.config}
-        return {name: value for name, value in chosen.items() if value is not None}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Owner:
     """Somebody who would change it back.
 
@@ -83,23 +64,7 @@ class Owner:
     fields: tuple[str, ...]
 
 
-class PluginOwnedError(Exception):
-    """Another manager owns what is to be changed, and would change it back.
-
-    Parameters
-    ----------
-    owner
-        Who.
-    """
-
-    def __init__(self, owner: Owner) -> None:
-        self.manager = owner.manager
-        self.fields = owner.fields
-        are, them = ("is", "it") if len(self.fields) == 1 else ("are", "them")
-        super().__init__(f"{', '.join(self.fields)} {are} managed by {self.manager}, which would change {them} back")
-
-
-def owners_of(plugin: Mapping[str, Any], edit: PluginEdit) -> tuple[Owner, ...]:
+def owners_of(plugin: Mapping[str, Any], change: PluginChange) -> tuple[Owner, ...]:
     """Return who would change it back, those by server-side apply first.
 
     What would stay as it is has no owners: nobody would have anything to change back.
@@ -108,11 +73,11 @@ def owners_of(plugin: Mapping[str, Any], edit: PluginEdit) -> tuple[Owner, ...]:
     ----------
     plugin
         An OptimizerPlugin as the API server shows it.
-    edit
+    change
         What is to be changed.
     """
     spec = plugin.get("spec") or {}
-    changed = [name for name, value in edit.values().items() if _canonical(spec.get(name)) != _canonical(value)]
+    changed = [name for name, value in change.values().items() if _canonical(spec.get(name)) != _canonical(value)]
     found = []
     for entry in (plugin.get("metadata") or {}).get("managedFields") or ():
         manager, operation = entry.get("manager") or "", entry.get("operation") or ""
@@ -144,7 +109,7 @@ async def read_plugin(connection: Connection, name: str) -> dict[str, Any]:
 
 
 async def patch_plugin(
-    connection: Connection, name: str, edit: PluginEdit, *, field_manager: str, force: bool = False
+    connection: Connection, name: str, change: PluginChange, *, field_manager: str, force: bool = False
 ) -> dict[str, Any]:
     """Change a plugin, and return it as it is then. It takes the verbs get and patch.
 
@@ -156,7 +121,7 @@ async def patch_plugin(
         Whoever's it is, in their name it is done.
     name
         Of the plugin.
-    edit
+    change
         What is to be changed.
     field_manager
         Under which name it stands in ``metadata.managedFields``.
@@ -165,7 +130,7 @@ async def patch_plugin(
 
     Raises
     ------
-    PluginOwnedError
+    PluginManaged
         If another manager owns what is to be changed, the change is allowed and valid, and ``force`` is not set.
     ApiError
         If the API server refuses, in its own words; see `field_faults`.
@@ -174,28 +139,34 @@ async def patch_plugin(
     """
     for attempt in range(1, _ATTEMPTS + 1):
         plugin = await read_plugin(connection, name)
-        owners = () if force else owners_of(plugin, edit)
+        owners = () if force else owners_of(plugin, change)
         try:
             # Somebody who may not change it hears that, not who manages it: the API server decides first.
-            changed = await _patch(connection, name, plugin, edit, field_manager, dry_run=bool(owners))
+            changed = await _patch(connection, name, plugin, change, field_manager, dry_run=bool(owners))
         except ApiError as error:
             if error.status == 409 and error.reason == "Conflict" and attempt < _ATTEMPTS:
                 continue  # it was written since it was read, perhaps by a manager
             raise
         if owners:
-            raise PluginOwnedError(owners[0])
+            raise PluginManaged(owners[0].manager, owners[0].fields)
         return changed
     raise AssertionError("the last attempt returns or raises")
 
 
 async def _patch(
-    connection: Connection, name: str, plugin: Mapping[str, Any], edit: PluginEdit, field_manager: str, *, dry_run: bool
+    connection: Connection,
+    name: str,
+    plugin: Mapping[str, Any],
+    change: PluginChange,
+    field_manager: str,
+    *,
+    dry_run: bool,
 ) -> dict[str, Any]:
     # A JSON patch replaces the configuration as a whole, where a merge patch would keep what is not named. The version
     # makes it fail if the plugin was written since its managers were read.
     version = plugin["metadata"]["resourceVersion"]
     operations = [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
-    operations += [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in edit.values().items()]
+    operations += [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in change.values().items()]
     params = {"fieldManager": field_manager} | ({"dryRun": "All"} if dry_run else {})
     body = msgspec.json.encode(operations)
     answer = await connection.request("PATCH", _path(name), body=body, content_type=JSON_PATCH, params=params)

@@ -1,49 +1,16 @@
-"""What of a plugin is changed over HTTP, and why it may be refused."""
+"""How plugins are changed over HTTP, and why a change may be refused."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
+from engine_ops.api.plugin_change import PluginChange
 from engine_ops.server.callers import Caller
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PluginChange:
-    """What of a plugin is to be changed; None for what is not.
-
-    Parameters
-    ----------
-    enabled, priority, config
-        As in the spec of an OptimizerPlugin. ``config`` replaces the whole.
-    """
-
-    enabled: bool | None = None
-    priority: int | None = None
-    config: Mapping[str, Any] | None = None
 
 
 class PluginNotFound(Exception):  # noqa: N818 - what it is called in HTTP
     """There is no plugin of this name."""
-
-
-class PluginManaged(Exception):  # noqa: N818
-    """Another manager owns what is to be changed, and would change it back.
-
-    Parameters
-    ----------
-    manager
-        Its name, of ``metadata.managedFields``.
-    fields
-        What it owns of what is to be changed, such as ``spec.enabled``.
-    """
-
-    def __init__(self, manager: str, fields: Sequence[str]) -> None:
-        self.manager = manager
-        self.fields = tuple(fields)
-        are, them = ("is", "it") if len(self.fields) == 1 else ("are", "them")
-        super().__init__(f"{', '.join(self.fields)} {are} managed by {manager}, which would change {them} back")
 
 
 class PluginChangeRefused(Exception):  # noqa: N818

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from engine_ops.api.plugin_change import PluginChange
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, ConnectError, UnavailableError
-from engine_ops.kube.plugin_patch import API_MANAGER, PluginEdit, PluginOwnedError, field_faults, patch_plugin
+from engine_ops.kube.plugin_patch import API_MANAGER, field_faults, patch_plugin
 from engine_ops.server.callers import AccessUnavailable, Caller
-from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged, PluginNotFound
+from engine_ops.server.plugin_changes import PluginChangeRefused, PluginNotFound
 
 PASSED_ON: Final = frozenset({400, 401, 403, 409, 413, 422, 429})
 """What the API server refuses with that is the caller's to hear; all else is an outage."""
@@ -33,16 +34,13 @@ class KubePluginSwitch:
         """Change a plugin; see `engine_ops.server.plugin_changes.PluginSwitch`."""
         if not caller.token:
             raise PluginChangeRefused(401, "There is no token in whose name the plugin could be changed.")
-        edit = PluginEdit(enabled=change.enabled, priority=change.priority, config=change.config)
         try:
             # A connection for one change: nothing of one caller's is ever there when another's is made.
             theirs = self._connection.as_user(caller.token)
             try:
-                await patch_plugin(theirs, name, edit, field_manager=API_MANAGER, force=force)
+                await patch_plugin(theirs, name, change, field_manager=API_MANAGER, force=force)
             finally:
                 await theirs.close()
-        except PluginOwnedError as error:
-            raise PluginManaged(error.manager, error.fields) from None
         except ApiError as error:
             raise _told(error) from None
         except (ConnectError, UnavailableError) as error:

@@ -14,12 +14,13 @@ from starlette.responses import Response
 
 from engine_ops.api.fields import DNS_SUBDOMAIN
 from engine_ops.api.optimizerplugin import PLURAL, RESERVED_NAMES
+from engine_ops.api.plugin_change import PluginChange, PluginManaged
 from engine_ops.server.authentication import caller_of, require, services_of
 from engine_ops.server.backend import PluginInfo
 from engine_ops.server.callers import Right
 from engine_ops.server.documented import problems, shown, taken
 from engine_ops.server.nesting import is_too_deep
-from engine_ops.server.plugin_changes import PluginChange, PluginChangeRefused, PluginManaged, PluginNotFound
+from engine_ops.server.plugin_changes import PluginChangeRefused, PluginNotFound
 from engine_ops.server.plugin_models import (
     EXAMPLE,
     ForceQuery,
