@@ -33,16 +33,6 @@ RUN: Final = 1
 """A question is asked once: with a uid of its own, its point in the history has a key as a resource's has."""
 
 _FINAL: Final = (Reason.SOLVED, Reason.UNPLACEABLE)
-_TOLD_OF_SOLVER: Final = (
-    "algorithm",
-    "version",
-    "plugin",
-    "role",
-    "modelId",
-    "confidence",
-    "claimedConfidence",
-    "fallbackReason",
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,7 +110,8 @@ class Once:
             return Reply(success=False, reason=Reason.RESULT_TOO_LARGE, message=message, duration_ms=duration_ms)
         solution = solution_of(solved, cut_off=cut_off, share=outcome.share, fallback_reason=outcome.fallback_reason)
         complete, reason, message = statuses.verdict(solution)
-        told = {name: value for name, value in solution.solved_by.items() if name in _TOLD_OF_SOLVER}
+        # The name repeats who it is: a plugin, else the algorithm.
+        told = {field: value for field, value in solution.solved_by.items() if field != "name"}
         return Reply(
             success=complete,
             reason=Reason(reason),
