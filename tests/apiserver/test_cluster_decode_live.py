@@ -356,8 +356,9 @@ def test_static_terminating_and_finished_pods(objects: Objects, node: str) -> No
     objects.create(mirror, going, pod_object("done", {"containers": [container()]}))
     try:
         objects.run("delete", "pod", "going", "--wait=false")
+        terminating = objects.pod("going")  # at once: a simulated node soon says that it has ended
         objects.patch_status("pod/done", {"phase": "Succeeded"})
-        static, terminating = objects.pod("mirror"), objects.pod("going")
+        static = objects.pod("mirror")
         assert objects.pod("done") is None
     finally:
         objects.run("patch", "pod", "going", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
