@@ -196,6 +196,7 @@ def _plugins() -> tuple[Story, ...]:
     return (
         _plugin("new", 1, NEW, "Progressing", "InProgress", False, enabled=True),
         _plugin("starting", 1, stands(Reason.STARTING), "Progressing", "InProgress", False, enabled=True),
+        _plugin("answering as before", 1, stands(Reason.UPDATING), "Progressing", "InProgress", False, enabled=True),
         _plugin("running", 1, stands(Reason.RUNNING), "Healthy", "Current", True, enabled=True),
         _plugin(
             "running, without a model yet",

@@ -38,7 +38,7 @@ KEY = "resource.customizations.health.engineops.dev_"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
 PLUGIN_STATES = (
     Reason.RUNNING, Reason.DISABLED, Reason.STARTING, Reason.INVALID_CONFIG, Reason.LOAD_FAILED,
-    Reason.PLUGIN_UNAVAILABLE, Reason.CRASH_LOOPING,
+    Reason.PLUGIN_UNAVAILABLE, Reason.CRASH_LOOPING, Reason.UPDATING,
 )  # fmt: skip
 TRAININGS = (
     Reason.TRAINED, Reason.SHADOW, Reason.NOT_ENOUGH_DATA, Reason.TRAINING, Reason.TRAINING_FAILED, Reason.NO_MODEL,

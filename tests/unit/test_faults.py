@@ -111,5 +111,5 @@ def test_nothing_is_both_answered_or_stalled_and_waiting() -> None:
     assert final.isdisjoint(WAITING)
     of_plugins = {Reason.RUNNING, Reason.DISABLED, Reason.STARTING, Reason.INVALID_CONFIG, Reason.LOAD_FAILED}
     of_plugins |= {Reason.PLUGIN_UNAVAILABLE, Reason.CRASH_LOOPING, Reason.TRAINED, Reason.SHADOW, Reason.TRAINING}
-    of_plugins |= {Reason.TRAINING_FAILED, Reason.NO_MODEL}
+    of_plugins |= {Reason.TRAINING_FAILED, Reason.NO_MODEL, Reason.UPDATING}
     assert final | WAITING | {Reason.SOLVING} | of_plugins == set(Reason)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hosted_world import Stage, stage
 from metrics_scrapes import moves, scraped
-from scripted_instances import ask_of
+from scripted_instances import ask_of, settled
 
 from engine_ops.controllers.metrics_source import MetricsSource
 from engine_ops.plugins.instance import Latency, PluginBrokenError, Unanswered
@@ -37,6 +37,11 @@ def test_how_a_plugin_stands_is_shown() -> None:
         shown = scraped(metrics, source_of(on))
         assert (shown("plugin_enabled", plugin="a"), shown("plugin_ready", plugin="a")) == (1, 1)
         assert shown("plugin_breaker_open", plugin="a") == 0
+        on.world.hold_starts = asyncio.Event()
+        await on.apply(config={"scale": 2})
+        assert scraped(metrics, source_of(on))("plugin_ready", plugin="a") == 1, "it answers as before"
+        on.world.hold_starts.set()
+        await settled()
         on.world.instances[-1].degraded = "left out after 5 crashes in a row"
         shown = scraped(metrics, source_of(on))
         assert (shown("plugin_breaker_open", plugin="a"), shown("plugin_ready", plugin="a")) == (1, 0)

@@ -437,6 +437,7 @@ def test_events_tell_changes_of_ready_and_degraded_and_nothing_else() -> None:
         await settle(lambda: edges.told)
         await tell(Reason.RUNNING, trained=(Reason.TRAINING, "at it"))
         await tell(Reason.STARTING)
+        await tell(Reason.UPDATING)
         await tell(Reason.RUNNING, trained=(Reason.TRAINED, "done"), is_trained=True)
         await tell(Reason.CRASH_LOOPING, degraded="it crashed 5 times")
         await tell(Reason.CRASH_LOOPING, degraded="it crashed 6 times")

@@ -54,6 +54,7 @@ def kstatus(found: dict[str, Any], generation: int) -> str:
         (Reason.RUNNING, "True", set(), "Current"),
         (Reason.DISABLED, "True", set(), "Current"),
         (Reason.STARTING, "False", {"Reconciling"}, "InProgress"),
+        (Reason.UPDATING, "False", {"Reconciling"}, "InProgress"),
         (Reason.LOAD_FAILED, "False", {"Reconciling"}, "InProgress"),
         (Reason.PLUGIN_UNAVAILABLE, "False", {"Reconciling"}, "InProgress"),
         (Reason.CRASH_LOOPING, "False", {"Reconciling"}, "InProgress"),

@@ -53,6 +53,8 @@ class Reason(enum.StrEnum):
     """`spec.enabled` is false."""
     STARTING = "Starting"
     """The plugin is being loaded and initialised."""
+    UPDATING = "Updating"
+    """The plugin answers as before until what the spec has now is loaded and initialised."""
     INVALID_CONFIG = "InvalidConfig"
     """The plugin's own schema rejects `spec.config`; the message names the field."""
     LOAD_FAILED = "LoadFailed"

@@ -37,4 +37,6 @@ PLUGIN_HINTS: Final[Mapping[str, str]] = {
     Reason.CRASH_LOOPING: "it is left out for a while, and others answer; what it printed: "
     "kubectl logs -n {namespace} deployment/engine-ops -c plugin-host",
     Reason.STARTING: "wait a moment; if it stays so: kubectl logs -n {namespace} deployment/engine-ops -c plugin-host",
+    Reason.UPDATING: "wait a moment: it answers as before until what spec has now is ready; if it stays so: "
+    "kubectl logs -n {namespace} deployment/engine-ops -c plugin-host",
 }

@@ -130,7 +130,6 @@ def _state_of(hosted: HostedPlugin) -> str:
         hosted.ability(),  # its priority and models among it
         snapshot.version,
         snapshot.state,
-        snapshot.changing,
         circumstances(spec.source, spec.config),
         spec.limits.timeout_seconds,
     )

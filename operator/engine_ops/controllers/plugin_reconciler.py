@@ -340,7 +340,7 @@ class PluginReconciler:
         return plugin_status.status_of(snapshot, entry.known, entry.applied, now)
 
     def _announce(self, target: Target, entry: _Entry, status: Status) -> None:
-        """Record an Event where Ready or Degraded has changed. That a plugin is starting is no news."""
+        """Record an Event where Ready or Degraded has changed. That a plugin is being started is no news."""
         ready = find(status, READY) or {}
         announcement = _announcement(status)
         if announcement is None or announcement == entry.announced:
@@ -358,7 +358,7 @@ class PluginReconciler:
 def _announcement(status: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """Return what an Event is made of: Ready's status and reason, and whether it is degraded; None for nothing yet."""
     ready = find(status, READY)
-    if ready is None or ready.get("reason") == Reason.STARTING:
+    if ready is None or ready.get("reason") in (Reason.STARTING, Reason.UPDATING):
         return None
     return ready.get("status"), ready.get("reason"), find(status, DEGRADED) is not None
 

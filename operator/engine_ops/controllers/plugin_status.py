@@ -3,7 +3,8 @@
 How others read it: kstatus, and with it Flux, takes Reconciling=True for in progress and Stalled=True for failed, and
 where neither is there goes by Ready: False is in progress, for ever. So a plugin that its owner has disabled is
 Ready=True with reason Disabled: it is as its owner wants it. One that waits for history is Ready as well: it can be
-asked, and when there will be history is nothing that a roll-out can wait for; Trained=False says so.
+asked, and when there will be history is nothing that a roll-out can wait for; Trained=False says so. One whose code,
+settings or limits have changed is not Ready while it answers as before: Ready is of the generation that it names.
 """
 
 from __future__ import annotations

@@ -119,13 +119,17 @@ class HostedPlugin:
         Parameters
         ----------
         spec
-            In place of the one before. New code, settings or limits are made ready before they take over; all else
-            takes effect at once, and restarts nothing.
+            In place of the one before. New code, settings or limits are made ready before they take over, and where the
+            plugin was disabled, nobody is asked before. All else takes effect at once, and restarts nothing.
         """
         state = self._state
         if self._closing is not None or spec == state.spec:
             return
-        state.spec, before, state.wanted = spec, state.wanted, Edition.of(spec)
+        was_enabled, before = state.spec.enabled, state.wanted
+        state.spec, state.wanted = spec, Edition.of(spec)
+        if spec.enabled and not was_enabled and state.edition not in (None, state.wanted):
+            state.lineup.take_over(None, None)
+            state.edition = None
         if state.wanted != before:
             self._opener.spec_changed()
             state.trainer.cancel()

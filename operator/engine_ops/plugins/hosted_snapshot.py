@@ -33,7 +33,6 @@ def snapshot_of(state: PluginState) -> PluginSnapshot:
         enabled=state.spec.enabled,
         state=reason,
         message=message,
-        changing=state.edition != state.wanted,
         faults=state.problem.faults if state.problem is not None else (),
         trained=trained,
         is_trained=trained is not None and trained[0] in (Reason.TRAINED, Reason.SHADOW),
@@ -61,11 +60,15 @@ def _reason(state: PluginState, instance: Instance | None) -> tuple[Reason, str]
         return Reason.PLUGIN_UNAVAILABLE, instance.unavailable
     if instance.degraded is not None:
         return Reason.CRASH_LOOPING, instance.degraded
-    message = "it can be asked"
+    return _answering(state)
+
+
+def _answering(state: PluginState) -> tuple[Reason, str]:
+    if state.edition != state.wanted:
+        return Reason.UPDATING, "it answers as before until what the spec has now is ready"
     if state.spec.mode is PluginMode.SHADOW:
-        message = "it is asked in shadow, by its mode: nothing that it says is served"
-    changing = "; it answers as before until what the spec has now is ready" if state.edition != state.wanted else ""
-    return Reason.RUNNING, message + changing
+        return Reason.RUNNING, "it is asked in shadow, by its mode: nothing that it says is served"
+    return Reason.RUNNING, "it can be asked"
 
 
 def _trained(state: PluginState) -> tuple[Reason, str] | None:

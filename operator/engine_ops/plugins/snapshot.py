@@ -123,13 +123,10 @@ class PluginSnapshot:
         Whether its spec says so.
     state
         The reason of the condition Ready: `Reason.RUNNING` alone stands for ready; else `Reason.DISABLED`,
-        `Reason.STARTING`, `Reason.INVALID_CONFIG`, `Reason.LOAD_FAILED`, `Reason.PLUGIN_UNAVAILABLE` or
-        `Reason.CRASH_LOOPING`.
+        `Reason.STARTING`, `Reason.UPDATING`, `Reason.INVALID_CONFIG`, `Reason.LOAD_FAILED`,
+        `Reason.PLUGIN_UNAVAILABLE` or `Reason.CRASH_LOOPING`.
     message
         One sentence for it.
-    changing
-        Whether what the spec asks for by now (code, settings, limits) is not what answers, if anything does: it is
-        being made ready, or could not be. ``state`` is `Reason.RUNNING` where the one before still answers meanwhile.
     faults
         Path (``config.scale``) and message of each fault of the settings, for `Reason.INVALID_CONFIG`.
     trained
@@ -174,7 +171,6 @@ class PluginSnapshot:
     enabled: bool
     state: Reason
     message: str
-    changing: bool = False
     faults: tuple[tuple[str, str], ...] = ()
     trained: tuple[Reason, str] | None = None
     is_trained: bool = False

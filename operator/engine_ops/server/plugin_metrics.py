@@ -45,7 +45,7 @@ PLUGIN_METRICS: Final[tuple[Metric, ...]] = (
         "plugin_ready",
         "gauge",
         "Whether the plugin can be asked.",
-        _each(lambda plugin: plugin.state == Reason.RUNNING),
+        _each(lambda plugin: plugin.state in (Reason.RUNNING, Reason.UPDATING)),
         PLUGIN,
     ),
     Metric(
