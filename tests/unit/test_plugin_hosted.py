@@ -68,11 +68,11 @@ async def test_new_settings_take_over_when_they_are_ready_and_the_old_ones_finis
         await settled()
         on.world.hold_starts = asyncio.Event()
         await on.apply(config={"scale": 2})
-        assert on.snapshot.state is Reason.UPDATING
+        assert (on.snapshot.state, on.snapshot.is_behind) == (Reason.UPDATING, True)
         assert on.manager.select("resource", None) == [on.plugin], "the old settings serve until the new are ready"
         on.world.hold_starts.set()
         await settled()
-        assert on.snapshot.state is Reason.RUNNING
+        assert (on.snapshot.state, on.snapshot.is_behind) == (Reason.RUNNING, False)
         assert old.closed
         assert not in_flight.done()
         on.world.hold_asks.set()

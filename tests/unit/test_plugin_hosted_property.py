@@ -121,7 +121,8 @@ class Run:
             elif snapshot.state in (Reason.INVALID_CONFIG, Reason.LOAD_FAILED) and plugin._state.edition is None:
                 assert not selected
             elif snapshot.state in (Reason.RUNNING, Reason.UPDATING):
-                assert (plugin._state.edition == plugin._state.wanted) is (snapshot.state is Reason.RUNNING)
+                assert snapshot.is_behind is (snapshot.state is Reason.UPDATING)
+                assert plugin._state.edition == plugin._state.wanted or snapshot.is_behind
                 assert selected
             if active is not None and not active.passed and snapshot.state is Reason.RUNNING:
                 pinned = plugin.spec.training.pinned_model

@@ -134,6 +134,26 @@ def test_a_plugin_that_starts_again_is_trained_all_the_while() -> None:
     assert "Trained" not in conditions(status(snapshot(Reason.STARTING)))
 
 
+def test_a_model_of_the_spec_before_is_not_told_as_one_of_the_new_spec() -> None:
+    """Or `kubectl wait --for=condition=Trained` after a change would end with the model of before."""
+
+    def trained(found: dict[str, Any]) -> tuple[str, int]:
+        (one,) = (entry for entry in found["conditions"] if entry["type"] == "Trained")
+        return one["status"], one["observedGeneration"]
+
+    stands = {"trained": (Reason.TRAINED, "on 12"), "is_trained": True, "model": MODEL}
+    first = status_of(snapshot(**stands), {}, 2, THEN)
+    assert trained(first) == ("True", 2)
+    for state in (Reason.UPDATING, Reason.DISABLED, Reason.PLUGIN_UNAVAILABLE, Reason.CRASH_LOOPING):
+        behind = status(snapshot(state, is_behind=True, **stands), first)
+        assert trained(behind) == ("True", 2)
+        assert behind["model"] == first["model"]
+        assert {one["observedGeneration"] for one in behind["conditions"] if one["type"] != "Trained"} == {3}
+        assert trained(status(snapshot(state, is_behind=True, **stands), behind, generation=4)) == ("True", 2)
+    assert trained(status(snapshot(Reason.UPDATING, is_behind=True, **stands))) == ("True", 2), "never told before"
+    assert trained(status(snapshot(**stands), behind)) == ("True", 3)
+
+
 def test_every_number_has_its_place() -> None:
     found = status(
         snapshot(

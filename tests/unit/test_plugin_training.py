@@ -584,9 +584,16 @@ async def test_until_a_pinned_model_can_be_asked_the_one_before_answers() -> Non
         on.world.hold_starts = asyncio.Event()
         await on.apply(training={"gate": "none", "pinnedModel": digest_of("model-1")})
         assert b"model-2" in ((await on.ask()).envelope or b"")
+        assert (on.snapshot.state, on.snapshot.is_behind) == (Reason.UPDATING, True)
+        assert on.snapshot.model is not None
+        assert on.snapshot.model.digest == digest_of("model-2")
+        assert on.snapshot.trained is not None
+        assert "another is being made ready" in on.snapshot.trained[1]
+        assert "not kept" not in on.snapshot.trained[1]
         on.world.hold_starts.set()
         await settled()
         assert b"model-1" in ((await on.ask()).envelope or b"")
+        assert (on.snapshot.state, on.snapshot.is_behind) == (Reason.RUNNING, False)
 
 
 def test_a_training_that_lost_its_host_is_tried_again_soon() -> None:

@@ -4,7 +4,8 @@ How others read it: kstatus, and with it Flux, takes Reconciling=True for in pro
 where neither is there goes by Ready: False is in progress, for ever. So a plugin that its owner has disabled is
 Ready=True with reason Disabled: it is as its owner wants it. One that waits for history is Ready as well: it can be
 asked, and when there will be history is nothing that a roll-out can wait for; Trained=False says so. One whose code,
-settings or limits have changed is not Ready while it answers as before: Ready is of the generation that it names.
+settings, limits or pinned model have changed is not Ready while it answers as before: Ready is of the generation that
+it names. So is Trained, for whoever waits for the model of a new spec: it names the generation before until then.
 """
 
 from __future__ import annotations
@@ -62,7 +63,13 @@ def status_of(snapshot: PluginSnapshot, previous: Mapping[str, Any], generation:
     conditions = conditions_of(_conditions(snapshot), previous, max(0, generation), now)
     trained = find(previous, TRAINED)
     kept: Status = {}
-    if snapshot.trained is None and trained is not None and snapshot.state in _MODEL_UNSEEN:
+    if snapshot.trained is not None:
+        of = generation
+        if snapshot.is_behind:  # the model is of the spec before
+            before = trained.get("observedGeneration") if trained is not None else None
+            of = min(generation, generation - 1 if before is None else before)
+        conditions += conditions_of([_trained(snapshot, *snapshot.trained)], previous, max(0, of), now)
+    elif trained is not None and snapshot.state in _MODEL_UNSEEN:
         conditions.append(dict(trained))  # the model is kept, and nothing else is known of it now
         kept = {field: previous[field] for field in _OF_MODELS if field in previous}
     status: Status = {
@@ -123,14 +130,15 @@ def _conditions(snapshot: PluginSnapshot) -> list[Wanted]:
         wanted.append((STALLED, True, reason, message))
     elif not ready:
         wanted.append((RECONCILING, True, reason, message))  # it is tried again by itself
-    if snapshot.trained is not None:
-        why, text = snapshot.trained
-        if snapshot.storing is not None:
-            text = f"{text}; it will be trained again after a restart: {snapshot.storing}"
-        wanted.append((TRAINED, snapshot.is_trained, why, text))
     if snapshot.degraded is not None:
         wanted.append((DEGRADED, True, Reason.CRASH_LOOPING, snapshot.degraded))
     return wanted
+
+
+def _trained(snapshot: PluginSnapshot, why: str, text: str) -> Wanted:
+    if snapshot.storing is not None:
+        text = f"{text}; it will be trained again after a restart: {snapshot.storing}"
+    return TRAINED, snapshot.is_trained, why, text
 
 
 def _schema(encoded: bytes) -> dict[str, Any] | None:

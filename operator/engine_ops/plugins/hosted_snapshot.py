@@ -33,6 +33,7 @@ def snapshot_of(state: PluginState) -> PluginSnapshot:
         enabled=state.spec.enabled,
         state=reason,
         message=message,
+        is_behind=state.is_behind,
         faults=state.problem.faults if state.problem is not None else (),
         trained=trained,
         is_trained=trained is not None and trained[0] in (Reason.TRAINED, Reason.SHADOW),
@@ -64,7 +65,7 @@ def _reason(state: PluginState, instance: Instance | None) -> tuple[Reason, str]
 
 
 def _answering(state: PluginState) -> tuple[Reason, str]:
-    if state.edition != state.wanted:
+    if state.is_behind:
         return Reason.UPDATING, "it answers as before until what the spec has now is ready"
     if state.spec.mode is PluginMode.SHADOW:
         return Reason.RUNNING, "it is asked in shadow, by its mode: nothing that it says is served"
@@ -116,7 +117,9 @@ def _afterwards(state: PluginState) -> list[str]:
     told = []
     pinned = state.spec.training.pinned_model
     model = state.lineup.roles.active or state.lineup.roles.candidate
-    if pinned is not None and model is not None and not model.digest.startswith(pinned):
+    if state.edition is not None and state.wanted_roles(state.edition).active is not state.lineup.roles.active:
+        told.append("another is being made ready to be served in its place")
+    elif pinned is not None and model is not None and not model.digest.startswith(pinned):
         kept = ", ".join(each.digest[:19] for each in state.lineup.shelf if each.state) or "none"
         told.append(f"spec.training.pinnedModel {pinned} is not kept with these settings; kept are {kept}")
     if state.trainer.is_busy:

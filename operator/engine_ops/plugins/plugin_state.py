@@ -96,6 +96,13 @@ class PluginState:
         pinned = self.spec.training.pinned_model
         return self.lineup.shelf.roles(edition.made_with, pinned=pinned, gated=self.is_gated)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether what answers is not what the spec asks for by now: that is being made ready, or could not be."""
+        if self.edition is None or self.edition != self.wanted:
+            return True
+        return self.wanted_roles(self.edition).active is not self.lineup.roles.active
+
     def reason_to_train(self) -> str | None:
         """Return why a model is to be trained now; None where none is."""
         opened = self.opened

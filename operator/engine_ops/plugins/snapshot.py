@@ -127,6 +127,9 @@ class PluginSnapshot:
         `Reason.PLUGIN_UNAVAILABLE` or `Reason.CRASH_LOOPING`.
     message
         One sentence for it.
+    is_behind
+        Whether what answers, its model and all that is said of them, is not what the spec asks for by now: that is
+        being made ready, or could not be. Also where nothing answers yet.
     faults
         Path (``config.scale``) and message of each fault of the settings, for `Reason.INVALID_CONFIG`.
     trained
@@ -171,6 +174,7 @@ class PluginSnapshot:
     enabled: bool
     state: Reason
     message: str
+    is_behind: bool = False
     faults: tuple[tuple[str, str], ...] = ()
     trained: tuple[Reason, str] | None = None
     is_trained: bool = False
