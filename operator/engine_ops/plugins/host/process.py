@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from typing import Final, cast
@@ -19,6 +20,9 @@ from engine_ops.workers.frames import FrameDecoder, FrameError, encode_frame
 
 _GRACE_SECONDS: Final = 2.0
 """How long the end of a pipe may wait for the end of its process, or the other way round."""
+
+_REPORT_SECONDS: Final = 10.0
+"""How long the host, which may be held up, then has to say how a process ended whose pipe was closed."""
 
 _WHAT: Final = "plugin's process"
 _ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
@@ -61,6 +65,7 @@ class PluginProcess(asyncio.Protocol):
         self._error: WorkerDiedError | WorkerTimeoutError | None = None
         self._exited: control.Exited | None = None
         self._closing = False
+        self._hung_up = False
         self._grace: asyncio.TimerHandle | None = None
 
     async def connect(self, pass_on: Callable[[Sequence[int]], None]) -> None:
@@ -160,7 +165,7 @@ class PluginProcess(asyncio.Protocol):
             pass  # it has ended already, or is being killed
         finally:
             self.kill()
-        # The grace of `_finish_later` bounds it.
+        # The grace of `_finish_if_over` bounds it.
         await asyncio.wait([self.ended])
 
     def kill(self) -> None:
@@ -252,7 +257,16 @@ class PluginProcess(asyncio.Protocol):
         if self._reader is None and self._exited is not None:
             self._finish()
         elif self._grace is None and not self.ended.done():
-            self._grace = self._loop.call_later(_GRACE_SECONDS, self._finish)
+            self._grace = self._loop.call_later(_GRACE_SECONDS, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        """Finish, unless the cause is still to be told: either it lives without a pipe, or its host is held up."""
+        if self._exited is not None or self._error is not None:
+            self._finish()
+            return
+        self._hung_up = True
+        self._kill(self._worker_id)
+        self._grace = self._loop.call_later(_REPORT_SECONDS, self._finish)
 
     def _finish(self) -> None:
         if self._grace is not None:
@@ -263,7 +277,7 @@ class PluginProcess(asyncio.Protocol):
         error = self._error
         if error is None:
             in_order = self._closing and self._exited is not None and self._exited.exit_code == 0
-            error = WorkerDiedError("the plugin was closed") if in_order else death(self._exited, what=_WHAT)
+            error = WorkerDiedError("the plugin was closed") if in_order else death(self._known_end(), what=_WHAT)
         if self._exited is None:
             self._kill(self._worker_id)
         self._fail(error)
@@ -272,6 +286,12 @@ class PluginProcess(asyncio.Protocol):
             self.spawned.set_result(False)
         self._forget(self._worker_id)
         self._hang_up()
+
+    def _known_end(self) -> control.Exited | None:
+        """Return how it ended; None where it had closed its pipe, and we have killed it for that."""
+        exited = self._exited
+        was_killed = exited is not None and exited.signal == signal.SIGKILL and exited.oom_bytes is None
+        return None if self._hung_up and was_killed else exited
 
 
 class _Writer(asyncio.BaseProtocol):
