@@ -74,7 +74,8 @@ class RealHost:
 @contextlib.contextmanager
 def real_host() -> Iterator[RealHost]:
     with asyncio.Runner() as runner:
-        client = HostClient.subprocess(search_path=[str(Path(__file__).parent), *sys.path])
+        search_path = [str(Path(__file__).parent), *sys.path]
+        client = HostClient.subprocess(search_path=search_path, patience_seconds=DEADLINE_SECONDS)
         runner.run(client.start())
         try:
             yield RealHost(runner, client)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
 
+import host_plugins
 import pytest
+from plugin_host_support import asking
 from real_plugin_host import Limits, RealHost, ask, real_host, refused, until
 
 from engine_ops.history.collector import WorkloadCollector
@@ -89,11 +92,11 @@ def test_a_cancelled_request_leaves_the_next_one_its_own_answer(host: RealHost) 
 
 def test_one_that_takes_too_long_is_killed_and_the_next_request_goes_to_a_new_process(host: RealHost) -> None:
     async def test() -> None:
-        async with host.started(SLEEPY, Limits(5), config=b'{"seconds": 0.2}') as instance:
+        async with host.started(host_plugins.ENTRY_POINT) as instance:
             pid = pid_of(instance)
-            said = await instance.ask(ask(), timeout_seconds=0.05)
+            said = await instance.ask(asking("sleep"), timeout_seconds=0.05)
             assert said == Unanswered("no answer within 0.05 s", "timeout")
-            assert isinstance(await instance.ask(ask()), Replied)
+            assert isinstance(await instance.ask(asking("nothing")), Replied)
             assert pid_of(instance) != pid
             assert instance.counters.restarts == 1
 
@@ -153,7 +156,9 @@ def test_five_crashes_in_a_row_leave_it_out(host: RealHost) -> None:
                 assert "SIGSEGV" in said.reason
             assert instance.degraded is not None
             said = await instance.ask(ask())
-            assert said == Unanswered("left out after 5 crashes in a row, tried again in 300 s", "open")
+            assert isinstance(said, Unanswered)
+            assert said.kind == "open"
+            assert re.fullmatch(r"left out after 5 crashes in a row, tried again in (300|2\d\d) s", said.reason)
 
     host.run(test)
 
