@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from plugin_host_support import asking, client_of, do, host_at, open_plugin
 from test_workers_pool import DEADLINE_SECONDS, alive, run, running, until
 
+from engine_ops.plugins.host.memory import children, descendants, resident_bytes, used_bytes
 from engine_ops.plugins.messages import Ask, Broken, Open, Replied
 from engine_ops.workers.errors import WorkerDiedError, WorkerTimeoutError
 from engine_ops.workers.frames import FrameTooLargeError
@@ -151,6 +155,34 @@ def test_memory_that_processes_share_counts_once(host: Path) -> None:
             assert await do(process, "nothing") is None
 
     run(main())
+
+
+def test_a_process_that_has_ended_does_not_make_what_others_share_count_twice() -> None:
+    """As one that forks away leaves behind for a moment."""
+    script = """
+        import os, sys, time
+        held = b"x" * 100 * 2**20
+        if os.fork() == 0:
+            time.sleep(3600)
+        if os.fork() == 0:
+            os._exit(0)  # nobody waits for it
+        print(flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+
+            async def main() -> None:
+                await until(lambda: list(map(running, children(process.pid))).count(False) == 1, "one has ended")
+                assert used_bytes(process.pid, 0, 150 * MIB) < 150 * MIB
+                assert sum(map(resident_bytes, (process.pid, *descendants(process.pid)))) > 200 * MIB
+
+            run(main())
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_crash_is_told_with_its_signal_or_exit_code(host: Path) -> None:

@@ -72,6 +72,10 @@ def used_bytes(pid: int, shared_bytes: int, limit_bytes: int) -> int:
     used = own + sum(map(resident_bytes, others))
     if used <= limit_bytes or not others:
         return used
-    exact = [proportional_bytes(process) for process in (pid, *others)]
-    # A process that hides its memory is taken at its worst.
-    return used if None in exact else sum(size for size in exact if size is not None)
+    exact = 0
+    for process in (pid, *others):
+        size = proportional_bytes(process)
+        if size is None and resident_bytes(process):
+            return used  # a process that hides its memory is taken at its worst
+        exact += size or 0  # none of one that has ended since it was found
+    return exact
