@@ -65,10 +65,14 @@ class MarksSettings(pydantic.BaseModel):
 
     file: Path
     seconds: float = pydantic.Field(default=0.0, ge=0)
+    hold: Path | None = None
 
 
 class Marks(Good):
-    """Packs as `Good` does, after a while; first it adds a line with its process to ``config.file``."""
+    """Packs as `Good` does, after a while, and not while there is a file ``config.hold``.
+
+    First it adds a line with its process to ``config.file``.
+    """
 
     metadata = PluginMetadata("marks", "1.0.0", "Says when it is asked", supported_types=["resource"])
     config_schema: ClassVar[type[pydantic.BaseModel] | None] = MarksSettings
@@ -79,6 +83,9 @@ class Marks(Good):
         with self.config["file"].open("a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(self.config["seconds"])
+        hold = self.config["hold"]
+        while hold is not None and hold.exists():
+            time.sleep(0.01)
         return super().optimize(request, historical_data)
 
 

@@ -10,6 +10,7 @@ import importlib
 import itertools
 import json
 import os
+import random
 import re
 import socket
 import sys
@@ -132,6 +133,8 @@ class PluginObjects:
         """Apply a plugin as Flux does: server-side, as a manager of its own."""
         if entry_point is not None:
             spec["source"] = {"entryPoint": entry_point}
+        # In ten seconds, the default, a busy machine may not get round to a plugin.
+        spec.setdefault("limits", {"timeoutSeconds": 30})
         manifest = {
             "apiVersion": "engineops.dev/v1alpha1",
             "kind": "OptimizerPlugin",
@@ -254,10 +257,17 @@ class Operators:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, and that nobody is given either who asks for any.
+
+    It is bound only later, and again after each restart: one of those that the kernel gives out for connections could
+    be another's by then.
+    """
+    given_out_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, given_out_from)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from plugin_objects import (
     plugin_world,
     wait_until,
 )
-from request_objects import SMALL, condition
+from request_objects import SMALL, answered, condition
 
 from engine_ops.devcluster import DevCluster
 
@@ -102,18 +102,23 @@ def test_one_that_imports_for_a_minute_holds_up_nobody(world: World) -> None:
 def test_one_that_crashes_again_and_again_is_left_out_and_seen_in_health(world: World) -> None:
     plugins, name = world.plugins, _apply(world.plugins, bad_plugins.case("Exits"))
     plugins.wait_reason(name, "Running")
-    reasons = []
-    for _ in range(7):
+    reasons: list[str] = []
+    # Where two seconds pass between two requests, the later one tries it again: that is one more crash.
+    while len(reasons) < 7 or "left out after" not in reasons[-1]:
         found = plugins.requests.ask(searchSeconds=0)
         assert_answered_once(found)
         assert by(found)["plugin"] == "good"
         reasons.append(by(found)["fallbackReason"])
-    assert re.search("left out after 5 crashes", reasons[-1]), reasons
+        assert len(reasons) < 50, reasons
+    crashes = sum("left out after" not in reason for reason in reasons)
+    assert crashes >= 5, reasons
+    assert not any("left out after" in reason for reason in reasons[:5]), reasons
+    assert re.search(f"left out after {crashes} crashes", reasons[-1]), reasons
     shown = plugins.wait_reason(name, "CrashLooping", "Degraded")
     assert condition(shown, "Degraded")["status"] == "True"
     assert "lastError" in shown["status"]
-    shown = world.health.wait_for(name, lambda shown: shown["requests"] == 7)
-    assert (shown["failures"], shown["fallbacks"]) == (5, 7)
+    shown = world.health.wait_for(name, lambda shown: shown["requests"] == len(reasons))
+    assert (shown["failures"], shown["fallbacks"]) == (crashes, len(reasons))
     assert shown["lastError"]
     # What is mended is asked again at once.
     plugins.patch(name, source={"entryPoint": "bad_plugins:Good"})
@@ -128,7 +133,9 @@ def test_all_of_them_at_once(world: World) -> None:
     names = [_apply(plugins, each) for each in bad_plugins.CASES if each.how == "at once" and each.when != "opened"]
     for name in names:
         plugins.wait_reason(name, "Running")
-    for found in [plugins.requests.final(made) for made in [plugins.requests.make(searchSeconds=0) for _ in range(5)]]:
+    # Each has to hear a dozen plugins, one of which sends 100 MB: more than 30 s where the machine is busy.
+    made = [plugins.requests.make(searchSeconds=0, timeoutSeconds=600) for _ in range(5)]
+    for found in [plugins.requests.wait(name, answered, 120) for name in made]:
         assert_answered_once(found)
         assert by(found)["plugin"] == "good"
         assert len(by(found)["fallbackReason"]) <= 1024
