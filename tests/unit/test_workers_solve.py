@@ -10,7 +10,6 @@ import queue
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ from engine_ops.api.reasons import WAITING, Reason
 from engine_ops.engine import solvers
 from engine_ops.engine.contract import Answer, Budget, Report
 from engine_ops.workers import solve
-from engine_ops.workers.alarm import ALARM
+from engine_ops.workers import throttle as throttle_module
 from engine_ops.workers.frames import encode_frame
 from engine_ops.workers.messages import Failed, Outcome, Solved, SolveTask
 from engine_ops.workers.solve import evaluate
@@ -276,38 +275,60 @@ def test_better_answers_are_encoded_only_when_they_are_wanted() -> None:
     assert len(json.loads(incumbent.result)["text"]) == 10
 
 
+INTERVAL_SECONDS = 3600.0
+"""It passes where a test says so."""
+
+
+class HandAlarm:
+    """Keeps what is to be called later."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, tuple[float, Callable[[], None]]] = {}
+
+    def set(self, due: float, call: Callable[[], None]) -> int:
+        self.calls[len(self.calls)] = due, call
+        return len(self.calls) - 1
+
+    def cancel(self, number: int) -> None:
+        del self.calls[number]
+
+
+@pytest.fixture
+def alarm(monkeypatch: pytest.MonkeyPatch) -> HandAlarm:
+    """Take the place of the process's own."""
+    by_hand = HandAlarm()
+    monkeypatch.setattr(throttle_module, "ALARM", by_hand)
+    return by_hand
+
+
 class TestThrottle:
     """The first at once, then the newest after a while, and nothing after the end."""
 
-    def test_the_first_is_sent_at_once_and_the_newest_follows(self) -> None:
+    def test_the_first_is_sent_at_once_and_the_newest_follows(self, alarm: HandAlarm) -> None:
         sent: list[int] = []
-        second = threading.Event()
-
-        def send(value: int) -> None:
-            sent.append(value)
-            if len(sent) == 2:
-                second.set()
-
-        throttle: Throttle[int] = Throttle(send, interval_seconds=0.05)
+        throttle: Throttle[int] = Throttle(sent.append, interval_seconds=INTERVAL_SECONDS)
         throttle.offer(lambda: 1)
         assert sent == [1]
+        began = time.monotonic()
         for value in range(2, 10):
             throttle.offer(lambda value=value: value)
         assert sent == [1]
-        assert second.wait(10)
+        ((due, call),) = alarm.calls.values()
+        assert began < due <= time.monotonic() + INTERVAL_SECONDS
+        call()
         throttle.finish()
         assert sent == [1, 9]
 
-    def test_where_the_first_waits_nothing_is_sent_before_the_end_nor_after_it(self) -> None:
+    def test_where_the_first_waits_nothing_is_sent_before_the_end_nor_after_it(self, alarm: HandAlarm) -> None:
         sent: list[int] = []
-        throttle: Throttle[int] = Throttle(sent.append, first_at_once=False, interval_seconds=0.01)
+        throttle: Throttle[int] = Throttle(sent.append, first_at_once=False, interval_seconds=INTERVAL_SECONDS)
         throttle.offer(lambda: 1)
+        ((_, call),) = alarm.calls.values()
         throttle.finish()
+        assert not alarm.calls
         throttle.offer(lambda: 2)
-        # Calls come in the order in which they are due: after this one, the throttle's would have come.
-        later = threading.Event()
-        ALARM.set(time.monotonic() + 0.02, later.set)
-        assert later.wait(10)
+        assert not alarm.calls
+        call()  # as one does that had begun when it was cancelled
         assert sent == []
 
     def test_an_error_of_the_builder_is_logged_and_costs_one_value(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -321,6 +342,6 @@ class TestThrottle:
             throttle.offer(broken)
         assert "no answer" in caplog.text
         throttle.offer(lambda: 3)
-        assert sent.get(timeout=10) == 3
+        assert sent.get(timeout=60) == 3
         throttle.finish()
         assert sent.empty()
