@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import re
 import socket
@@ -27,7 +28,17 @@ from engine_ops.server.thread import ServerThread
 from engine_ops.server.tls import ReloadedCertificate
 
 DEADLINE_SECONDS = 30.0
+PATIENT = ConnectionLimits(
+    handshake_seconds=600.0,
+    head_seconds=600.0,
+    body_seconds=600.0,
+    keep_alive_seconds=600.0,
+    write_seconds=600.0,
+    linger_seconds=600.0,
+)
+"""What no test comes to the end of, wherever it is held up."""
 BODY_LIMIT_BYTES = 10 * 2**20
+SOON_SECONDS = 0.1
 
 
 class Application:
@@ -169,12 +180,18 @@ class Answer:
         return json.loads(self.body)
 
 
+class Silence(EOFError):  # noqa: N818 - a state
+    """The server has ended the connection without a word."""
+
+
 def read_answer(link: socket.socket) -> Answer:
     """Read exactly one response with a Content-Length."""
     raw = b""
     while b"\r\n\r\n" not in raw:
         piece = link.recv(1)
         if not piece:
+            if not raw:
+                raise Silence
             raise EOFError(f"the connection ended after {raw!r}")
         raw += piece
     head, _, body = raw.partition(b"\r\n\r\n")
@@ -208,6 +225,24 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
+def limited(**limits: Any) -> ConnectionLimits:
+    """Return limits that are patient but for some."""
+    return dataclasses.replace(PATIENT, **limits)
+
+
+def change(limits: ConnectionLimits, **changes: float) -> None:
+    """Have other limits from now on; what runs by one of them already goes on."""
+    for name, value in changes.items():
+        object.__setattr__(limits, name, value)
+
+
+def ever_longer() -> Iterator[float]:
+    """Yield time limits for a client that is to be in time once: it may be held up for longer than the first ones."""
+    for power in range(6):
+        yield SOON_SECONDS * 4**power
+    raise AssertionError("the client was never in time")
+
+
 @contextlib.contextmanager
 def serving(
     *,
@@ -226,7 +261,7 @@ def serving(
         address=parse_address(f"{scheme}://{shown}:0", "--api"),
         app=app or application.asgi(),
         certificate=certificate,
-        limits=limits or ConnectionLimits(),
+        limits=limits or PATIENT,
         drain=drain,
     )
     thread = ServerThread({"api": listener}, on_defect=defects.append, certificate_seconds=certificate_seconds)
@@ -237,7 +272,7 @@ def serving(
     finally:
         application.release.set()
         thread.stop(1)
-    assert not thread.alive
+    until(lambda: not thread.alive)
 
 
 def trusting(certificate: str | None = None) -> ssl.SSLContext:

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from listening_world import BODY_LIMIT_BYTES, Answer, Served, ended, read_answer, serving, until
+from listening_world import (
+    BODY_LIMIT_BYTES,
+    PATIENT,
+    SOON_SECONDS,
+    Answer,
+    Served,
+    Silence,
+    change,
+    ended,
+    ever_longer,
+    limited,
+    read_answer,
+    serving,
+    until,
+)
 
 from engine_ops.server.connections import ConnectionLimits
+from engine_ops.server.listening import NO_DESCRIPTORS_SECONDS
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 PROBLEM = "urn:engine-ops:problem:"
-SOON_SECONDS = 0.1
 HUGE_BYTES = 100 * 2**20
 
 
@@ -55,7 +71,8 @@ class TestSlowClients:
 
     @pytest.mark.parametrize("drip", [GET[:-2] + b"X: " + b"y" * 10_000, b"\r\n" * 5000, b"G" * 5000])
     def test_a_head_that_drips_in_ends_in_time(self, drip: bytes) -> None:
-        with serving(limits=ConnectionLimits(head_seconds=SOON_SECONDS, linger_seconds=SOON_SECONDS)) as served:
+        limits = limited(head_seconds=SOON_SECONDS, linger_seconds=SOON_SECONDS)
+        with serving(limits=limits) as served:
             with served.connect() as link:
                 stop = threading.Event()
                 dripping = threading.Thread(target=_drip, args=(link, drip, stop))
@@ -65,28 +82,36 @@ class TestSlowClients:
                 dripping.join()
             until(lambda: served.thread.connections("api")["open"] == 0)
             assert served.app.seen == []
+            change(limits, head_seconds=PATIENT.head_seconds)
             _well(served)
 
     def test_half_a_head_is_told_that_it_is_late(self) -> None:
-        with serving(limits=ConnectionLimits(head_seconds=SOON_SECONDS)) as served:
-            answer = _refused(served, GET[:-2], 408)
+        limits = limited()
+        with serving(limits=limits) as served:
+            for head_seconds in ever_longer():
+                change(limits, head_seconds=head_seconds)
+                with contextlib.suppress(Silence, ConnectionError):  # not even half of it was there in time
+                    answer = _refused(served, GET[:-2], 408)
+                    break
             assert answer.json["type"] == PROBLEM + "timeout"
 
     def test_silence_ends_without_a_word(self) -> None:
-        with serving(limits=ConnectionLimits(head_seconds=SOON_SECONDS)) as served, served.connect() as link:
+        with serving(limits=limited(head_seconds=SOON_SECONDS)) as served, served.connect() as link:
             assert link.recv(1) == b""
 
     def test_a_second_head_on_a_kept_connection_has_the_same_time(self) -> None:
-        with serving(limits=ConnectionLimits(head_seconds=SOON_SECONDS)) as served, served.connect() as link:
+        limits = limited()
+        with serving(limits=limits) as served, served.connect() as link:
             link.sendall(GET)
             assert read_answer(link).status == 200
+            change(limits, head_seconds=SOON_SECONDS)
             link.sendall(GET[:-2])
             assert read_answer(link).status == 408
             assert ended(link)
 
     @pytest.mark.parametrize("noise", [b"", b"\r\n" * 5000])
     def test_a_kept_connection_that_asks_nothing_ends(self, noise: bytes) -> None:
-        limits = ConnectionLimits(keep_alive_seconds=SOON_SECONDS, linger_seconds=SOON_SECONDS)
+        limits = limited(keep_alive_seconds=SOON_SECONDS, linger_seconds=SOON_SECONDS)
         with serving(limits=limits) as served, served.connect() as link:
             link.sendall(GET)
             assert read_answer(link).status == 200
@@ -101,7 +126,7 @@ class TestSlowClients:
         "start", [POST + b"Content-Length: 1000\r\n\r\n", POST + b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n"]
     )
     def test_a_body_that_drips_in_ends_in_time(self, start: bytes) -> None:
-        limits = ConnectionLimits(body_seconds=SOON_SECONDS, linger_seconds=SOON_SECONDS)
+        limits = limited(body_seconds=SOON_SECONDS, linger_seconds=SOON_SECONDS)
         with serving(limits=limits) as served, served.connect() as link:
             link.sendall(start)
             stop = threading.Event()
@@ -116,34 +141,88 @@ class TestSlowClients:
             _well(served)
 
     def test_a_request_that_takes_long_is_not_a_slow_client(self) -> None:
-        limits = ConnectionLimits(head_seconds=SOON_SECONDS, body_seconds=SOON_SECONDS, keep_alive_seconds=SOON_SECONDS)
-        with serving(limits=limits) as served, served.connect() as link:
-            link.sendall(GET.replace(b"/ ", b"/late "))
-            served.app.waiting.acquire()
-            with served.connect() as other:  # As long as all of these limits, by the same clock.
-                assert ended(other)
-            served.app.release.set()
-            assert read_answer(link).status == 200
+        limits = limited()
+        with serving(limits=limits) as served:
+            for seconds in ever_longer():
+                change(limits, head_seconds=seconds, body_seconds=seconds, keep_alive_seconds=seconds)
+                with served.connect() as link:
+                    _send(link, GET.replace(b"/ ", b"/late "))
+                    if not _arrives(served, link):
+                        continue
+                    with served.connect() as other:  # As long as all of these limits, by the same clock.
+                        assert ended(other)
+                    served.app.release.set()
+                    assert read_answer(link).status == 200
+                    break
 
     def test_a_body_that_waits_for_the_application_is_not_late(self) -> None:
-        limits = ConnectionLimits(head_seconds=2 * SOON_SECONDS, body_seconds=SOON_SECONDS)
-        body = b"x" * BODY_LIMIT_BYTES  # More than all buffers on the way hold.
-        with serving(limits=limits) as served, served.connect() as link, served.connect() as clock:
-            head = POST.replace(b"/echo ", b"/echo-late ") + b"Content-Length: %d\r\n\r\n" % len(body)
-            sending = threading.Thread(target=link.sendall, args=(head + body,))
-            sending.start()
-            served.app.waiting.acquire()
-            assert ended(clock)
-            served.app.release.set()
-            assert read_answer(link).json == {"bytes": len(body)}
-            sending.join()
+        limits = limited()
+        body = b"x" * BODY_LIMIT_BYTES  # The half of it is more than all buffers on the way hold.
+        first, second = body[: len(body) // 2], body[len(body) // 2 :]
+        head = POST.replace(b"/echo ", b"/echo-late ") + b"Content-Length: %d\r\n\r\n" % len(body)
+        with serving(limits=limits) as served:
+            for seconds in ever_longer():
+                change(limits, head_seconds=PATIENT.head_seconds, body_seconds=seconds)
+                with served.connect() as link:
+                    sending = threading.Thread(target=_send, args=(link, head + first))
+                    sending.start()
+                    if not _arrives(served, link) or not _waits_for_the_application(served, link):
+                        sending.join()
+                        continue
+                    _pass(served, limits, seconds)
+                    served.app.release.set()
+                    sending.join()
+                    # What the client could not send has its time from here on: more than the next look at the clock.
+                    change(limits, body_seconds=PATIENT.body_seconds)
+                    _pass(served, limits, 1.5)
+                    link.sendall(second)
+                    assert read_answer(link).json == {"bytes": len(body)}
+                    break
 
     @pytest.mark.parametrize("behind", [b"", GET])
     def test_who_does_not_read_the_answer_is_cut_off(self, behind: bytes) -> None:
-        with serving(limits=ConnectionLimits(write_seconds=SOON_SECONDS)) as served, served.connect() as link:
+        with serving(limits=limited(write_seconds=SOON_SECONDS)) as served, served.connect() as link:
             link.sendall(GET.replace(b"/ ", b"/stream ") + behind)
             until(lambda: served.app.cancelled)
             until(lambda: served.thread.connections("api")["open"] == 0)
+
+
+def _send(link: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        link.sendall(data)
+
+
+def _arrives(served: Served, link: socket.socket) -> bool:
+    """Return whether the application has the request. It has not where the time was over before all was there."""
+    arrived = False
+
+    def is_known() -> bool:
+        nonlocal arrived
+        had_word = _has_word(link)
+        arrived = served.app.waiting.acquire(blocking=False)
+        return arrived or had_word
+
+    until(is_known)
+    return arrived
+
+
+def _has_word(link: socket.socket) -> bool:
+    """Whether something can be read, be it the end."""
+    return bool(select.select([link], [], [], 0)[0])
+
+
+def _pass(served: Served, limits: ConnectionLimits, seconds: float) -> None:
+    """Let some time pass by the server's clock: what began before and takes no longer is over."""
+    change(limits, head_seconds=seconds)
+    with served.connect() as clock:
+        assert ended(clock)
+
+
+def _waits_for_the_application(served: Served, link: socket.socket) -> bool:
+    """Wait until the server takes no more of a body; return False where the time was over before."""
+    connections = served.thread._served["api"]._state.connections
+    until(lambda: any(each.flow.read_paused for each in list(connections)) or _has_word(link))
+    return not _has_word(link)
 
 
 def _drip(link: socket.socket, data: bytes, stop: threading.Event) -> None:
@@ -175,7 +254,7 @@ class TestManyConnections:
                     print(  # noqa: T201 - said aloud
                         f"\nonly {count} connections: there may be {allowed} file descriptors"
                     )
-            with serving(limits=ConnectionLimits(connections=limit)) as served, contextlib.ExitStack() as stack:
+            with serving(limits=limited(connections=limit)) as served, contextlib.ExitStack() as stack:
                 for number in range(count):
                     link = stack.enter_context(served.connect())
                     with contextlib.suppress(ConnectionError):
@@ -190,7 +269,7 @@ class TestManyConnections:
             assert served.defects == []
 
     def test_where_all_are_being_answered_a_further_one_is_told_to_come_later(self) -> None:
-        with serving(limits=ConnectionLimits(connections=2)) as served:
+        with serving(limits=limited(connections=2)) as served:
             links = [served.connect() for _ in range(2)]
             for link in links:
                 link.sendall(GET.replace(b"/ ", b"/late "))
@@ -207,7 +286,7 @@ class TestManyConnections:
                 link.close()
 
     def test_what_is_being_answered_does_not_make_room_for_its_own_pipeline(self) -> None:
-        with serving(limits=ConnectionLimits(connections=1)) as served, served.connect() as link:
+        with serving(limits=limited(connections=1)) as served, served.connect() as link:
             link.sendall(GET.replace(b"/ ", b"/late ") + POST + b"Content-Length: 9\r\n\r\nabc")
             served.app.waiting.acquire()
             with served.connect() as further:
@@ -221,6 +300,7 @@ class TestManyConnections:
             assert read_answer(kept).status == 200
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             late = socket.socket()
+            began = time.monotonic()
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (late.fileno() + 1, hard))
                 late.connect((served.host, served.port))
@@ -233,7 +313,8 @@ class TestManyConnections:
             late.settimeout(30)
             assert read_answer(late).status == 200
             late.close()
-            assert 1 <= len(caplog.records) < 100, "it pauses: asking again at once would burn the CPU and fill the log"
+            pauses = 2 * (time.monotonic() - began) / NO_DESCRIPTORS_SECONDS
+            assert 1 <= len(caplog.records) < 2 + pauses, "asking again at once would burn the CPU and fill the log"
 
 
 @contextlib.contextmanager
@@ -461,7 +542,7 @@ class TestPipelines:
             assert read_answer(link).status == 200
 
     def test_thousands_are_not_kept(self) -> None:
-        with serving(limits=ConnectionLimits(pipelined=3)) as served, served.connect() as link:
+        with serving(limits=limited(pipelined=3)) as served, served.connect() as link:
             link.sendall(GET.replace(b"/ ", b"/late ") + GET * 2000)
             served.app.waiting.acquire()
             served.app.release.set()

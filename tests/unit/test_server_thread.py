@@ -41,8 +41,8 @@ def test_it_answers_when_start_returns_and_no_more_after_stop() -> None:
         assert "server" not in answer.headers
         assert answer.headers["date"].endswith(" GMT")
         served.thread.stop(5)
+        until(lambda: not served.thread.alive)
         assert served.app.lifespans == ["began", "ended"]
-        assert not served.thread.alive
         assert served.defects == []
         assert _refuses(served)
         served.thread.stop(5)
@@ -65,11 +65,11 @@ def test_several_listeners_on_one_thread() -> None:
             name: Listener(address=parse_address("http://127.0.0.1:0", f"--{name}"), app=one.app.asgi())
             for name in ("api", "probes")
         }
-        before = threading.active_count()
+        before = set(threading.enumerate())
         thread = ServerThread(listeners, on_defect=lambda _: None)
         thread.start()
         try:
-            assert threading.active_count() == before + 1
+            assert [each.name for each in set(threading.enumerate()) - before] == ["http"]
             assert len(set(thread.addresses.values())) == 2
             for name in listeners:
                 port = int(thread.address(name).rpartition(":")[2])
@@ -92,9 +92,8 @@ def test_a_taken_port_is_an_error_that_names_the_option_and_leaves_nothing_open(
         with pytest.raises(AddressError, match=r"^--api"):
             thread.start()
         assert not thread.alive
-        port = int(thread.address("probes").rpartition(":")[2])
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
+        # That the port is refused is no proof of it: another program may have it by now.
+        assert thread._sockets["probes"].fileno() == -1
 
 
 def test_an_application_that_does_not_start_is_an_error_and_the_others_end() -> None:
@@ -128,8 +127,8 @@ def test_stopping_lets_what_is_under_way_end_and_accepts_nothing_new() -> None:
         served.app.release.set()
         answer = read_answer(link)
         assert (answer.status, answer.headers["connection"]) == (200, "close")
-        stopping.join(30)
-        assert not served.thread.alive
+        until(lambda: not served.thread.alive)
+        stopping.join()
         assert served.app.disconnects == 0
 
 
@@ -140,13 +139,13 @@ def test_what_does_not_end_in_time_is_told_so_and_cut_off() -> None:
         served.app.waiting.acquire()
         served.app.waiting.acquire()
         served.thread.stop(0.05)
+        until(lambda: not served.thread.alive)
         for link in (late, deaf):
             answer = read_answer(link)
             assert (answer.status, answer.json["type"]) == (503, "urn:engine-ops:problem:unavailable")
             assert "retry-after" in answer.headers
             assert ended(link)
         assert (served.app.disconnects, served.app.cancelled) == (1, 1)
-        assert not served.thread.alive
         assert served.app.lifespans == ["began", "ended"]
 
 
@@ -155,7 +154,7 @@ def test_an_endless_stream_is_cut_off_where_it_is() -> None:
         link.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
         assert link.recv(100).startswith(b"HTTP/1.1 200")
         served.thread.stop(0.05)
-        assert not served.thread.alive
+        until(lambda: not served.thread.alive)
         assert served.app.cancelled == 1
         assert ended(link)
 
@@ -169,8 +168,8 @@ def test_the_application_hears_of_the_drain_with_the_seconds_that_remain() -> No
 
     with serving(drain=drain) as served:
         served.thread.stop(7)
+        until(lambda: not served.thread.alive)
         assert told == [7]
-        assert not served.thread.alive
 
 
 def test_the_loop_that_stops_it_goes_on() -> None:
@@ -182,8 +181,8 @@ def test_the_loop_that_stops_it_goes_on() -> None:
         went_on.append(await asyncio.to_thread(turned.wait, seconds))
 
     async def stop_from_a_loop(served: Served) -> None:
-        stopping = asyncio.create_task(served.thread.aclose(10))
-        assert await asyncio.to_thread(draining.wait, 10)
+        stopping = asyncio.create_task(served.thread.aclose(120))
+        assert await asyncio.to_thread(draining.wait, 60)
         turned.set()  # only a loop that goes on comes so far
         await stopping
 

@@ -8,10 +8,9 @@ import warnings
 from pathlib import Path
 
 import pytest
-from listening_world import Served, ended, read_answer, serving, trusting, until
+from listening_world import PATIENT, Served, change, ended, limited, read_answer, serving, trusting, until
 
 from engine_ops.devcluster.certificates import CertificateAuthority
-from engine_ops.server.connections import ConnectionLimits
 from engine_ops.server.tls import ReloadedCertificate, TlsError
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -186,25 +185,26 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_garbage_ends_that_connection_only(
     secret: MountedSecret, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    limits = ConnectionLimits(handshake_seconds=0.2)
+    limits = limited(handshake_seconds=0.2)
     with serving(certificate=secret.loaded(), limits=limits) as served:
         with served.connect() as link:
             link.sendall(garbage)
             assert ended(link)
         until(lambda: served.thread.connections("api")["open"] == 0)
+        change(limits, handshake_seconds=PATIENT.handshake_seconds)
         assert _shown(served) is not None
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_handshake_that_is_never_ended_gives_its_place_up(secret: MountedSecret) -> None:
-    with serving(certificate=secret.loaded(), limits=ConnectionLimits(handshake_seconds=0.1)) as served:
+    with serving(certificate=secret.loaded(), limits=limited(handshake_seconds=0.1)) as served:
         with served.connect() as link:
             assert ended(link)
         until(lambda: served.thread.connections("api")["open"] == 0)
 
 
 def test_handshakes_count_as_connections_and_make_room(secret: MountedSecret) -> None:
-    with serving(certificate=secret.loaded(), limits=ConnectionLimits(connections=3)) as served:
+    with serving(certificate=secret.loaded(), limits=limited(connections=3)) as served:
         links = [served.connect() for _ in range(8)]
         assert _shown(served) is not None
         for link in links[:5]:
@@ -231,7 +231,7 @@ def test_old_versions_are_refused(secret: MountedSecret) -> None:
 
 def test_an_early_413_arrives_over_tls_too(secret: MountedSecret) -> None:
     with (
-        serving(certificate=secret.loaded()) as served,
+        serving(certificate=secret.loaded(), limits=limited(linger_seconds=2.0)) as served,
         served.connect() as raw,
         trusting().wrap_socket(raw) as link,
     ):

@@ -69,6 +69,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._deaf = False
         self._in_head = False
         self._in_body = False
+        self._waited_for = False
         self._arrived_bytes = 0
         self._head_bytes = 0
         self._header_count = 0
@@ -158,6 +159,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._open.append(self.cycle)
         self._in_head = False
         self._in_body = True
+        self._waited_for = False
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -260,9 +262,15 @@ class HttpProtocol(HttpToolsProtocol):
     def _body_late(self) -> None:
         if self.flow.read_paused:
             # It waits for the application, not for the client.
+            self._waited_for = True
             self._body_timer.start(1.0)
             return
         seconds = self._limits.body_seconds
+        if self._waited_for:
+            # What the client could not send until now has the time that it would have had.
+            self._waited_for = False
+            self._body_timer.start(seconds)
+            return
         self._refuse(ProblemError("timeout", f"the body did not arrive within {seconds:g} s"))
 
     # Ends.
