@@ -16,7 +16,7 @@ from engine_ops.kube.access_reviews import ACCESS_REVIEWS, TOKEN_REVIEWS
 from engine_ops.kube.connection import Connection
 from engine_ops.server.access import KubeAccess
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 OWN_TOKEN = "the-operators-own"
 EXTRA_KEY = "authentication.kubernetes.io/pod-name"
 Answer = Callable[[dict[str, Any]], Awaitable[web.Response]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -57,6 +58,14 @@ class StandIn:
             self.asked.append(asked)
             said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return said(asked) if callable(said) else said
+
+
+@contextlib.contextmanager
+def gone() -> Iterator[StandIn]:
+    """Have a port where nobody listens, nor can another program: the connection is refused."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield StandIn(kept.getsockname()[1], "http")
 
 
 @contextlib.contextmanager

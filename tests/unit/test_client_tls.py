@@ -48,13 +48,13 @@ def pod(tmp_path: Path, authority: CertificateAuthority, monkeypatch: pytest.Mon
 
 
 def health_blocking(url: str, **options: Any) -> dict[str, Any]:
-    with EngineOpsClient(url, timeout=5, **options) as client:
+    with EngineOpsClient(url, timeout=60, **options) as client:
         return client.health()
 
 
 def health_async(url: str, **options: Any) -> dict[str, Any]:
     async def ask() -> dict[str, Any]:
-        async with AsyncEngineOpsClient(url, timeout=5, **options) as client:
+        async with AsyncEngineOpsClient(url, timeout=60, **options) as client:
             return await client.health()
 
     return asyncio.run(ask())

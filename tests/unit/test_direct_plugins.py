@@ -174,13 +174,15 @@ async def test_a_lineup_is_read_on_any_thread_while_plugins_change() -> None:
     async with stage() as on, engine_of(on) as engine:
         await on.apply("a")
         found: set[tuple[str, ...]] = set()
-        ended = threading.Event()
+        began, ended = threading.Event(), threading.Event()
 
         def read() -> None:
             while not ended.is_set():
                 found.add(tuple(each.split(":")[0] for each in engine.lineup("resource", None).split()))
+                began.set()
 
         reading = asyncio.create_task(asyncio.to_thread(read))
+        assert await asyncio.to_thread(began.wait, 60)
         for priority in range(100):
             await on.apply("a", priority=priority)
             await on.apply("b", priority=1, enabled=bool(priority % 2))

@@ -32,7 +32,7 @@ def check(test: Callable[[StandInEngine, HttpClient, Metrics], Awaitable[None]],
         these.access.add(TOKEN, "ada")
         metrics = Metrics()
         app = measured(create_app(these.services(), version="1.2.3"), metrics)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await test(these.engine, HttpClient(app, TOKEN), metrics)
 
     asyncio.run(main())

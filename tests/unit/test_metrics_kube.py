@@ -40,7 +40,7 @@ def test_calls_of_the_api_server_are_counted_whatever_becomes_of_them(tmp_path: 
 
     async def main() -> None:
         nodes = FakeNodes()
-        async with serving(tmp_path, nodes, routes=routes) as connection, asyncio.timeout(20):
+        async with serving(tmp_path, nodes, routes=routes) as connection, asyncio.timeout(60):
             connection.on_call = metrics.kube_call
             await connection.get("/api/v1/nodes")
             apart = connection.apart()
@@ -97,7 +97,7 @@ def test_the_view_of_the_cluster_is_shown_while_there_is_one(tmp_path: Path) -> 
                 shown = scraped(metrics, source)
                 assert shown("cluster_view_age_seconds") is None
                 assert shown("cluster_view_lists_total", resource="nodes") is None
-                await cache.snapshot(timeout_seconds=20)
+                await cache.snapshot(timeout_seconds=60)
                 shown = scraped(metrics, source)
                 age = shown("cluster_view_age_seconds")
                 assert age is not None

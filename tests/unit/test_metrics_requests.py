@@ -50,7 +50,7 @@ def answering(outcome: Any, *, spec: dict[str, Any] | None = None, times: int = 
         edges.run = answer  # type: ignore[method-assign]
         edges.current = body(spec=spec)
         reconciler = edges.reconciler(measured=metrics)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             reconciler.observe(RequestView.of(body(spec=spec)))
             await settle(lambda: len(edges.statuses) >= times)
             await settle(lambda: all(entry.task is None for entry in reconciler._agenda._entries.values()))
@@ -115,7 +115,7 @@ def test_a_pass_that_an_outage_or_a_defect_ends_is_counted(
 
         edges.on_write = write
         reconciler = edges.reconciler(measured=metrics)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             reconciler.observe(RequestView.of(body()))
             await settle(lambda: len(edges.statuses) >= 2)
             await reconciler.close()
@@ -145,7 +145,7 @@ def test_what_waits_for_its_turn_is_shown() -> None:
             request["metadata"] = {**request["metadata"], "name": f"r{index}", "uid": f"u{index}"}
             reconciler.observe(RequestView.of(request))
         source = MetricsSource(reconciler=reconciler)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await settle(lambda: reconciler.queued == 3)
             shown = scraped(metrics, source)
             assert shown("queue_depth", queue="turn") == 3

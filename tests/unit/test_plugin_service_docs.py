@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from plugin_services import ask, feed, history, point, run, started
+from plugin_services import ask, feed, history, kept_port, point, run, started
 
 from engine_ops.history.collector import WorkloadCollector
 from engine_ops.plugins.instance import Unanswered
@@ -30,12 +29,6 @@ from engine_ops.plugins.serving import STUCK_AFTER_SECONDS
 PAGE = (Path(__file__).parents[2] / "docs" / "plugin-services.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SERVED, EXAMPLE = BLOCKS
-
-
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @asynccontextmanager
@@ -60,7 +53,6 @@ async def program(text: str, port: int, **options: Any) -> AsyncIterator[subproc
 
 def test_the_example_of_the_page_is_a_plugin() -> None:
     async def main() -> None:
-        port = unused_port()
         environment = {"PORT": str(port), "PATH": os.environ["PATH"]}
         collector: WorkloadCollector = history()
         collector.record_many(point(number, workload={"name": "import"}) for number in (1, 2, 9))
@@ -80,12 +72,12 @@ def test_the_example_of_the_page_is_a_plugin() -> None:
             assert (await instance.ask(ask())).no == "nothing is known of None"
             assert instance.counters.failures == instance.counters.crashes == 0
 
-    run(main())
+    with kept_port() as port:
+        run(main())
 
 
 def test_serve_answers_until_it_is_told_to_end() -> None:
     async def main() -> None:
-        port = unused_port()
         text = SERVED.replace("port=8080", f'port={port}, host="127.0.0.1"')
         assert text != SERVED
         async with program(text, port) as process, started(port, feed=feed(history(*range(12)))) as instance:
@@ -96,7 +88,8 @@ def test_serve_answers_until_it_is_told_to_end() -> None:
             assert reply.no is None
         assert process.returncode == 0
 
-    run(main())
+    with kept_port() as port:
+        run(main())
 
 
 def test_the_page_names_every_path_and_limit() -> None:

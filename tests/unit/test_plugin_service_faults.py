@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from plugin_services import INFO, REPLY, Scripted, ask, feed, history, instance_at, point, response, run, started, until
+from plugin_services import (
+    INFO,
+    REPLY,
+    Scripted,
+    ask,
+    feed,
+    history,
+    instance_at,
+    kept_port,
+    point,
+    response,
+    run,
+    started,
+    until,
+)
 
 from engine_ops.plugins.breaker import BreakerPolicy
 from engine_ops.plugins.instance import PluginBrokenError, PluginUnavailableError, Unanswered
 from engine_ops.plugins.messages import MAX_REPLY_BYTES, Replied
-
-
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def endless(_asked: dict[str, Any]) -> bytes:
@@ -188,7 +195,7 @@ def test_the_limit_of_the_spec_is_named() -> None:
 def test_a_refused_connection_is_tried_again_later() -> None:
     async def main() -> None:
         service = Scripted()
-        service.port = unused_port()
+        service.port = kept
         instance = instance_at(service.port)
         with pytest.raises(PluginUnavailableError, match="cannot be reached"):
             await instance.start()
@@ -198,13 +205,15 @@ def test_a_refused_connection_is_tried_again_later() -> None:
             assert isinstance(await instance.ask(ask()), Replied)
             await instance.close()
 
-    run(main())
+    with kept_port() as kept:
+        run(main())
 
 
 def test_a_service_that_goes_and_comes_back() -> None:
     async def main() -> None:
         changes: list[str | None] = []
         service = Scripted()
+        service.port = kept
         collector = history(1, 2)
         async with service.listening() as port:
             instance = instance_at(
@@ -231,7 +240,8 @@ def test_a_service_that_goes_and_comes_back() -> None:
             assert instance.counters.crashes == 0
             await instance.close()
 
-    run(main())
+    with kept_port() as kept:
+        run(main())
 
 
 @pytest.mark.parametrize(

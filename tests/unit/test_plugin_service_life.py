@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from plugin_services import ask, feed, history, point, run, serving, until
+from plugin_services import ask, feed, history, kept_port, point, run, serving, until
 from test_plugin_service import MeanPlugin
 
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
@@ -96,9 +96,7 @@ def test_a_service_is_waited_for_trained_in_place_and_asked() -> None:
     async def main() -> None:
         collector = history(*range(12))
         async with operator(collector) as there:
-            async with serving(MeanPlugin) as port:
-                pass  # the port is free again: nothing is there yet
-            there.port = port
+            there.port = port = kept  # nothing is there yet
             await there.apply(config={"scale": 2})
             await there.until(Reason.PLUGIN_UNAVAILABLE)
             async with serving(MeanPlugin, port):
@@ -118,7 +116,8 @@ def test_a_service_is_waited_for_trained_in_place_and_asked() -> None:
                 assert b"100" in ((await there.ask(say="numbers")).envelope or b"")
                 assert there.made == made, "one instance is enough, for training too"
 
-    run(main())
+    with kept_port() as kept:
+        run(main())
 
 
 def test_settings_that_are_wrong_and_then_right() -> None:
@@ -149,7 +148,7 @@ def test_settings_that_are_wrong_and_then_right() -> None:
 def test_a_service_that_is_replaced_is_asked_again_with_its_model() -> None:
     async def main() -> None:
         async with operator(history(*range(12))) as there:
-            async with serving(MeanPlugin) as port:
+            async with serving(MeanPlugin, kept) as port:
                 there.port = port
                 await there.apply(config={"scale": 2})
                 await there.until(Reason.RUNNING, Reason.TRAINED)
@@ -164,4 +163,5 @@ def test_a_service_that_is_replaced_is_asked_again_with_its_model() -> None:
                 await there.until(Reason.RUNNING, Reason.TRAINED)
                 assert b'"expected_duration":55.0' in ((await there.ask()).envelope or b"")
 
-    run(main())
+    with kept_port() as kept:
+        run(main())

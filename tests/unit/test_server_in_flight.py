@@ -139,6 +139,7 @@ def test_there_is_a_place_for_whoever_may_have_one_and_for_nobody_else(
 def test_over_http_each_refusal_says_which_limit_it_was() -> None:
     async def body(api: Api) -> None:
         engine = api.hold(workers=2)
+        api.optimizer.in_flight._clock = lambda: 0.0  # who is alone is so after some seconds
         asks = [ASK | {"id": f"long-{n}", "searchSeconds": 3600, "timeoutSeconds": 3600} for n in range(3)]
         exchanges = [api.ada.start("POST", URL, json=ask) for ask in asks[:2]]
         await until(lambda: api.state() == (2, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from server_optimize_world import ASK, URL, Api, fields, kind, run
+from server_optimize_world import ASK, URL, Api, fields, kind, run, run_in_no_time
 from server_stand_in import (
     best_so_far,
     until,
@@ -224,7 +224,7 @@ def test_draining_ends_the_rest_with_the_best_so_far() -> None:
         assert api.state() == (0, 0)
         await api.optimizer.drain(0)
 
-    run(body)
+    run_in_no_time(body)
 
 
 def test_draining_ends_what_does_not_stop() -> None:

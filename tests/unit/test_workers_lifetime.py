@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,14 @@ def test_closing_leaves_no_process_and_fails_what_is_not_done(tmp_path: Path) ->
     run(main())
 
 
+def load_for_ever() -> None:
+    """Is preloaded where a fork server is to be found loading, however late one looks."""
+    time.sleep(600)
+
+
 def test_closing_while_it_loads_leaves_no_process() -> None:
     async def main() -> None:
-        pool = pool_of(1)
+        pool = WorkerPool(1, preload=("test_workers_lifetime:load_for_ever",))
         starting = asyncio.create_task(pool.start())
         await until(lambda: pool.processes.forkserver_pid, "the fork server runs")
         server = pool.processes.forkserver_pid
@@ -57,7 +63,7 @@ def test_closing_while_it_loads_leaves_no_process() -> None:
 
 def test_cancelling_the_start_leaves_no_process() -> None:
     async def main() -> None:
-        pool = pool_of(1)
+        pool = WorkerPool(1, preload=("test_workers_lifetime:load_for_ever",))
         starting = asyncio.create_task(pool.start())
         await until(lambda: pool.processes.forkserver_pid, "the fork server runs")
         server = pool.processes.forkserver_pid
