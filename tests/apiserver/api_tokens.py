@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from engine_ops.devcluster import DevCluster
 
+WAIT_SECONDS = 60.0
+
 
 def expired(cluster: DevCluster, token: str) -> str:
     """Return the same token as it was two hours before: an hour too old."""
@@ -62,6 +64,19 @@ def bootstrap_user(cluster: DevCluster) -> Iterator[tuple[str, str]]:
     }
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
     try:
+        _wait_until_known(cluster, f"{token_id}.{secret}")
         yield f"system:bootstrap:{token_id}", f"{token_id}.{secret}"
     finally:
         cluster.kubectl("-n", "kube-system", "delete", "secret", f"bootstrap-token-{token_id}", "--ignore-not-found")
+
+
+def _wait_until_known(cluster: DevCluster, token: str) -> None:
+    """Wait until a token is good: the API server sees the Secret a moment later, and ours remembers a refusal."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+    deadline = time.monotonic() + WAIT_SECONDS
+    with cluster.client() as client:
+        while not client.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)["status"].get(
+            "authenticated"
+        ):
+            assert time.monotonic() < deadline, "the API server does not know the token"
+            time.sleep(0.05)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from api_users import ApiUsers, api_users
 from operator_process import OperatorProcess
-from plugin_objects import Operators, PluginObjects, free_port, own_namespace, wait_until
+from plugin_objects import Operators, PluginObjects, own_namespace, wait_until
+from reserved_port import reserved_port
 
 from engine_ops import EngineOpsClient
 from engine_ops.devcluster import DevCluster
@@ -180,7 +181,7 @@ def api_world(cluster: DevCluster, kubeconfig: Path, *arguments: str) -> Iterato
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         authority = CertificateAuthority(directory, "api-ca")
         pair = authority.server("api", ["127.0.0.1", "localhost"])
-        address = f"https://127.0.0.1:{free_port()}"
+        address = f"https://127.0.0.1:{stack.enter_context(reserved_port())}"
         operators = stack.enter_context(
             Operators(
                 kubeconfig,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ import pytest
 from engine_ops.devcluster import DevCluster
 
 MANAGER: Final = "kustomize-controller"
+WAIT_SECONDS: Final = 60.0
 _AUTHOR: Final = ("-c", "user.name=Team", "-c", "user.email=team@example.com", "-c", "commit.gpgsign=false")
 
 
@@ -85,10 +88,16 @@ class Applier:
 
     def diff(self) -> str:
         """Return what an apply would change; nothing where there is no drift."""
-        done = self._run("diff", "--force-conflicts", check=False)
-        assert done.returncode in (0, 1), done.stderr
-        assert bool(done.stdout) == bool(done.returncode), done.stderr
-        return done.stdout
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            done = self._run("diff", "--force-conflicts", check=False)
+            assert done.returncode in (0, 1), done.stderr
+            assert bool(done.stdout) == bool(done.returncode), done.stderr
+            # kubectl reads an object, and then has an apply tried: another version of it means that somebody, such as
+            # the operator with a status, has written in between, and what they wrote is shown as a difference.
+            if not re.search(r"^[+-] +resourceVersion:", done.stdout, re.MULTILINE):
+                return done.stdout
+            assert time.monotonic() < deadline, f"it is written again and again:\n{done.stdout}"
 
     def _run(self, command: str, *arguments: str, check: bool) -> subprocess.CompletedProcess[str]:
         how = ("--server-side", f"--field-manager={MANAGER}", *arguments)

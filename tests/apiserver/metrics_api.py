@@ -113,7 +113,11 @@ class MetricsApi:
 
     @contextlib.contextmanager
     def unavailable(self) -> Iterator[None]:
-        """Answer everything with 503 in the block: there, but not able to."""
+        """Answer all questions about pods with 503 in the block: there, but not able to.
+
+        What it serves at all is told on: the API server looks at that now and then, and would pass on nothing more for
+        some seconds, be it after the block.
+        """
         self._answering = False
         try:
             yield
@@ -124,10 +128,10 @@ class MetricsApi:
 
     def answer(self, path: str) -> tuple[int, dict[str, Any]]:
         """Return the status and the body for a path with its query."""
-        if not self._answering:
-            return 503, _status(503, "ServiceUnavailable", "no metrics yet")
         parts = urlsplit(path)
         segments = [segment for segment in parts.path.split("/") if segment]
+        if not self._answering and "pods" in segments:
+            return 503, _status(503, "ServiceUnavailable", "no metrics yet")
         selector = parse_qs(parts.query).get("labelSelector", [""])[0]
         status, body = 200, None
         match segments:
@@ -218,9 +222,9 @@ class MetricsApi:
         client.request("POST", _API_SERVICE.rpartition("/")[0], api_service)
         wanted = "True" if self._serving else "False"
         _until(lambda: self._available(client) == wanted, f"{GROUP} does not become Available={wanted}")
-        if self._serving:
-            probe = f"/apis/{GROUP}/{VERSION}/namespaces/{self._namespace}/pods"
-            _until(lambda: _status_of(client, probe) == 200, f"{GROUP} is not served")
+        # Whether it is available is said by another part of the API server than the one that passes questions on.
+        probe, status = f"/apis/{GROUP}/{VERSION}/namespaces/{self._namespace}/pods", 200 if self._serving else 503
+        _until(lambda: _status_of(client, probe) == status, f"{GROUP} is not answered for with {status}")
 
     def _unregister(self, client: ApiClient) -> None:
         self._delete_api_service(client)

@@ -98,7 +98,7 @@ class OperatorProcess:
         with self._changed:
             return "".join(self._lines)
 
-    def wait_for_line(self, pattern: str | re.Pattern[str], seconds: float = 20.0) -> str:
+    def wait_for_line(self, pattern: str | re.Pattern[str], seconds: float = START_SECONDS) -> str:
         """Wait until a line of its stderr matches anywhere, and return that line.
 
         Raises

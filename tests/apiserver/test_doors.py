@@ -27,6 +27,8 @@ NODES = [{"id": f"node-{number}", "cpuLoad": 0.2, "memoryLoad": 0.2} for number 
 QUESTION = OptimizationRequest.model_validate(
     {"id": "where", "type": "scheduling", "data": {"tasks": [TASK], "nodes": NODES}}
 )
+PLUGIN_SECONDS = 25
+"""A plugin that has not answered by then is passed over; in ten seconds a busy machine may not get round to it."""
 
 
 def plugin_manifest(**spec: Any) -> dict[str, Any]:
@@ -34,7 +36,11 @@ def plugin_manifest(**spec: Any) -> dict[str, Any]:
         "apiVersion": "engineops.dev/v1alpha1",
         "kind": "OptimizerPlugin",
         "metadata": {"name": PLUGIN},
-        "spec": {"source": {"entryPoint": "cluster_plugins:Places"}, **spec},
+        "spec": {
+            "source": {"entryPoint": "cluster_plugins:Places"},
+            "limits": {"timeoutSeconds": PLUGIN_SECONDS},
+            **spec,
+        },
     }
 
 
@@ -86,7 +92,8 @@ def test_the_main_job(world: ApiWorld, tmp_path: Path) -> None:
     applier = Applier(world.cluster, repository, tmp_path)
     with contextlib.ExitStack() as stack:
         admin, editor, viewer = (
-            stack.enter_context(world.client(world.users.token(name))) for name in ("admin", "editor", "viewer")
+            stack.enter_context(world.client(world.users.token(name), timeout=90))
+            for name in ("admin", "editor", "viewer")
         )
 
         # A person: applies the plugin, and patches it on. Over HTTP, too, it is an ordinary setting then.

@@ -57,8 +57,16 @@ def test_the_usage_of_pods_that_run(jobs: Jobs) -> None:
                 # metrics.k8s.io has whole seconds.
                 assert before - 1000 <= by_name["main"].at_ms <= time.time() * 1000
 
-                shown = jobs.cluster.kubectl("top", "pod", "-n", jobs.namespace, "--containers", "--no-headers")
-                lines = {tuple(line.split()) for line in shown.stdout.splitlines()}
+                lines: set[tuple[str, ...]] = set()
+
+                def is_shown() -> bool:
+                    top = ("top", "pod", "-n", jobs.namespace, "--containers", "--no-headers")
+                    shown = jobs.cluster.kubectl(*top, check=False)
+                    lines.update(tuple(line.split()) for line in shown.stdout.splitlines())
+                    return shown.returncode == 0
+
+                # kubectl looks first what the API server lists as served, which follows what it serves.
+                await until(is_shown, "kubectl top does not find metrics.k8s.io")
                 assert (pod.name, "main", "124m", "48Mi") in lines  # kubectl rounds up
 
                 jobs.create("short", "1s")

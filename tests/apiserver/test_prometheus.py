@@ -9,16 +9,16 @@ import contextlib
 import datetime
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
 import yaml
+from reserved_port import reserved_port
 
 from engine_ops.api.reasons import Reason
 from engine_ops.history.health import HistoryHealth
@@ -36,6 +36,7 @@ ALERTS_TEST = Path(__file__).parent / "alerts_test.yaml"
 DEADLINE_SECONDS = 60.0
 ODD_ROUTE = 'a"\\\n{b}'
 EMPTY_WHEN_WELL = {"engine_ops_loop_responds == 0"}
+_T = TypeVar("_T")
 
 
 def tool(name: str) -> str:
@@ -145,19 +146,14 @@ def serving(metrics: Metrics) -> Iterator[str]:
     assert defects == []
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def until(what: Callable[[], Any], sentence: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+def until(look: Callable[[], _T], holds: Callable[[_T], object], sentence: str) -> _T:
+    deadline, seen = time.monotonic() + DEADLINE_SECONDS, None
     while True:
         with contextlib.suppress(requests.RequestException):
-            if found := what():
-                return found
-        assert time.monotonic() < deadline, f"waited in vain until {sentence}"
+            seen = look()
+            if holds(seen):
+                return seen
+        assert time.monotonic() < deadline, f"waited in vain until {sentence}: {seen}"
         time.sleep(0.1)
 
 
@@ -170,8 +166,8 @@ def prometheus_of(target: str, directory: Path) -> Iterator[str]:
         "scrape_configs": [{"job_name": "engine-ops", "static_configs": [{"targets": [target]}]}],
     }
     (directory / "prometheus.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    address = f"127.0.0.1:{free_port()}"
-    with (directory / "log").open("wb") as log:
+    with reserved_port() as port, (directory / "log").open("wb") as log:
+        address = f"127.0.0.1:{port}"
         process = subprocess.Popen(
             [
                 tool("prometheus"),
@@ -183,7 +179,7 @@ def prometheus_of(target: str, directory: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
         try:
-            until(lambda: requests.get(f"http://{address}/-/ready", timeout=5).ok, "Prometheus is ready")
+            until(lambda: requests.get(f"http://{address}/-/ready", timeout=5).ok, bool, "Prometheus is ready")
             yield f"http://{address}"
         finally:
             process.terminate()
@@ -235,20 +231,28 @@ def test_prometheus_scrapes_the_operator_and_answers_every_query_of_the_dashboar
             result: list[Any] = body["data"]["result"]
             return result
 
-        # Two scrapes at least, else no counter has a rate.
-        until(lambda: [0 for sample in query("count_over_time(up[1m])") if float(sample["value"][1]) >= 3], "scraped")
-        assert [sample["value"][1] for sample in query("up")] == ["1"]
-        silent = {expression for expression in dashboard_queries() if not query(expression)}
-        assert silent == EMPTY_WHEN_WELL
-        odd = query("engine_ops_http_requests_total")
+        # Two scrapes at least, else no counter has a rate. One that came late is a 0, and until the next one no series
+        # has a value.
+        scrapes = "sum_over_time(up[1m])"
+        until(lambda: query(scrapes), lambda found: found and float(found[0]["value"][1]) >= 3, "scraped")
+        until(
+            lambda: {expression for expression in dashboard_queries() if not query(expression)},
+            lambda silent: silent == EMPTY_WHEN_WELL,
+            "all queries have an answer but those",
+        )
+        routes = "engine_ops_http_requests_total"
+        odd = until(lambda: query(routes), bool, "the routes are there")
         assert [sample["metric"]["route"] for sample in odd] == [ODD_ROUTE]
 
-        def evaluated() -> dict[str, dict[str, Any]] | None:
+        def listed() -> dict[str, dict[str, Any]]:
             groups = requests.get(f"{prometheus}/api/v1/rules", timeout=10).json()["data"]["groups"]
-            rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
-            return rules if all(rule["health"] != "unknown" for rule in rules.values()) else None
+            return {rule["name"]: rule for group in groups for rule in group["rules"]}
 
-        rules = until(evaluated, "the rules are evaluated")
+        rules = until(
+            listed,
+            lambda rules: all(rule["health"] != "unknown" for rule in rules.values()),
+            "the rules are evaluated",
+        )
         assert rules.keys() == alert_names()
         assert {name: rule.get("lastError") for name, rule in rules.items() if rule["health"] != "ok"} == {}
         assert {name for name, rule in rules.items() if rule["state"] == "firing"} == set()
