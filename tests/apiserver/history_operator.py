@@ -1,4 +1,4 @@
-"""An operator whose history is in a namespace of its own, and whose clock and Lease a test may choose."""
+"""An operator with a history in a namespace of its own, and with a clock and a Lease that a test may choose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Self
 from operator_process import OperatorProcess
 
 from engine_ops.devcluster import DevCluster
+from engine_ops.kube.lease import RENEW_DEADLINE_SECONDS
 
 # Stamps and dates come from the functions that are replaced here, each time with the offset of a page that the test
 # writes. `datetime` is replaced where dates are made, and not where types are named: decoders compare those.
@@ -32,8 +33,10 @@ vars(shifted).update(vars(datetime), datetime=Shifted)
 
 from engine_ops.cli.main import main
 from engine_ops.controllers import operator
+from engine_ops.kube import lease
 
 operator.LEASE_NAME = os.environ["TEST_LEASE"]
+lease.RENEW_DEADLINE_SECONDS = float(os.environ["TEST_RENEW_DEADLINE"])
 for name, module in list(sys.modules.items()):
     if name.startswith("engine_ops.controllers.") and getattr(module, "datetime", None) is datetime:
         module.datetime = shifted
@@ -74,10 +77,24 @@ class WrappedOperator(OperatorProcess):
         Its clock.
     lease
         The name of its Lease: those with different ones serve at the same time, which no option allows.
+    renew_deadline_seconds
+        For so long it tries to renew the Lease.
     """
 
-    def __init__(self, kubeconfig: Path, *arguments: str, directory: Path, clock: Clock, lease: str) -> None:
-        environment = {"TEST_CLOCK": str(clock.path), "TEST_LEASE": lease}
+    def __init__(
+        self,
+        kubeconfig: Path,
+        *arguments: str,
+        directory: Path,
+        clock: Clock,
+        lease: str,
+        renew_deadline_seconds: float,
+    ) -> None:
+        environment = {
+            "TEST_CLOCK": str(clock.path),
+            "TEST_LEASE": lease,
+            "TEST_RENEW_DEADLINE": str(renew_deadline_seconds),
+        }
         super().__init__(kubeconfig, *arguments, environment=environment)
         program = directory / "wrapped_operator.py"
         program.write_text(_WRAPPER)
@@ -113,10 +130,15 @@ class Keepers:
             sys.stderr.write(process.stderr)  # pytest shows it with a test that failed
 
     def start(
-        self, *arguments: str, clock: Clock | None = None, lease: str | None = None, wait: bool = True
+        self,
+        *arguments: str,
+        clock: Clock | None = None,
+        lease: str | None = None,
+        renew_deadline_seconds: float | None = None,
+        wait: bool = True,
     ) -> OperatorProcess:
-        """Start one; with a clock or a Lease of its own if they are given."""
-        if clock is None and lease is None:
+        """Start one; with a clock, a Lease or a time for its renewal of its own if they are given."""
+        if clock is None and lease is None and renew_deadline_seconds is None:
             process = OperatorProcess(self._kubeconfig, *self._arguments, *arguments)
         else:
             process = WrappedOperator(
@@ -126,6 +148,7 @@ class Keepers:
                 directory=self._directory,
                 clock=clock or Clock(self._directory / "machine's clock"),
                 lease=lease or "engine-ops",
+                renew_deadline_seconds=renew_deadline_seconds or RENEW_DEADLINE_SECONDS,
             )
         self._started.append(process)
         return process.start(wait=wait)

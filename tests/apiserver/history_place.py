@@ -21,7 +21,7 @@ from engine_ops.kube.connection import Connection
 from engine_ops.kube.history_store import ConfigMapStore
 from engine_ops.ml.data_point import WorkloadDataPoint
 
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 90.0
 """The operator waits up to 30 s between two tries to flush."""
 
 Conditions = dict[str, dict[str, str]]
@@ -91,18 +91,19 @@ class HistoryPlace:
 
     def edit(self, name: str, content: bytes) -> None:
         """Replace the bytes in a ConfigMap; one that is sealed has to be made anew for it."""
-        while True:
+        while True:  # again where the operator wrote in between
             found = self._client.request("GET", f"{self._path}/{name}")
             found["binaryData"]["points"] = base64.b64encode(content).decode()
             if not found.get("immutable"):
-                with contextlib.suppress(ApiError):  # the operator wrote in between
+                with contextlib.suppress(ApiError):
                     self._client.request("PUT", f"{self._path}/{name}", found)
                     return
                 continue
             self.delete(name)
             metadata = {key: found["metadata"][key] for key in ("name", "labels")}
-            self._client.request("POST", self._path, {**found, "metadata": metadata})
-            return
+            with contextlib.suppress(ApiError):  # it was missing for a moment
+                self._client.request("POST", self._path, {**found, "metadata": metadata})
+                return
 
     def delete(self, name: str) -> None:
         """Delete a ConfigMap."""
@@ -120,7 +121,7 @@ class HistoryPlace:
         """Set a quota at what is there, and wait until it is in effect."""
         self.create(
             "resourcequotas",
-            {"kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"count/configmaps": "1"}}},
+            {"kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"count/configmaps": "0"}}},
         )
 
         def in_effect() -> bool:

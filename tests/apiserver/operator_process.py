@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -16,8 +17,9 @@ from process_groups import kill_group
 
 START_SECONDS = 60.0
 """Generous: the machine may be busy with everybody else's tests."""
-STOP_SECONDS = 30.0
-"""As long as a Pod has."""
+STOP_SECONDS = 60.0
+READ_SECONDS = 60.0
+"""For what it said last: its end is seen before its last line is read, and workers that are ending hold the pipe."""
 SERVING = re.compile(r"^watching optimizationrequests\b")
 
 
@@ -116,6 +118,8 @@ class OperatorProcess:
                 ended = self._reader is None or not self._reader.is_alive()
                 left = deadline - time.monotonic()
                 if ended or left <= 0:
+                    if ended:
+                        self._reap()
                     what = f"it ended with {self.returncode}" if ended else f"{seconds:.0f} s passed"
                     raise OperatorError(f"{what} before a line with {pattern!r}:\n{''.join(self._lines)}")
                 self._changed.wait(min(left, 0.5))
@@ -179,9 +183,14 @@ class OperatorProcess:
                     self._lines.append(line)
                     self._changed.notify_all()
 
+    def _reap(self) -> None:
+        """Wait for the exit code: a process closes its files a moment before it has one."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._running().wait(READ_SECONDS)
+
     def _finish_reading(self) -> None:
         if self._reader is not None:
-            self._reader.join(5.0)
+            self._reader.join(READ_SECONDS)
         with self._changed:
             self._changed.notify_all()
 

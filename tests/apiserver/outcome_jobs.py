@@ -37,7 +37,7 @@ def run(check: Callable[[], Awaitable[None]]) -> None:
         assert len(asyncio.all_tasks()) == 1, "something still runs"
         # A connection whose handshake was cut short is closed a few turns of the loop later.
         watched = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_SECONDS
         while len(watched) > 1:  # the loop's own pipe
             assert time.monotonic() < deadline, "a connection is left open"
             await asyncio.sleep(0.01)

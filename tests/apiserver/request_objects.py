@@ -10,7 +10,8 @@ from typing import Any
 
 from engine_ops.devcluster import DevCluster
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
+"""What waits is tried again after a minute at the latest."""
 
 SMALL = {
     "items": [{"id": "web", "cpu": "500m", "memory": "1Gi", "count": 6}],
@@ -106,6 +107,18 @@ class RequestObjects:
             return ready.get("reason") == reason and ready["observedGeneration"] == found["metadata"]["generation"]
 
         return self.wait(name, has_reason, seconds)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Read the Events of the namespace."""
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
+        return found
+
+    def wait_event(self, reason: str, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until there is an Event with this reason: it comes after the status that it tells of."""
+        deadline = time.monotonic() + seconds
+        while not any(event["reason"] == reason for event in self.events()):
+            assert time.monotonic() < deadline, f"no Event says {reason} after {seconds} s"
+            time.sleep(0.2)
 
     def wait_gone(self, name: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait until there is no such request."""

@@ -39,7 +39,9 @@ def own_cluster(devcluster_binaries: Binaries) -> Iterator[DevCluster]:
 class Side:
     """Requests and the operator that answers them."""
 
-    def __init__(self, cluster: DevCluster, name: str, stack: contextlib.ExitStack, directory: Path) -> None:
+    def __init__(
+        self, cluster: DevCluster, name: str, stack: contextlib.ExitStack, directory: Path, **options: float
+    ) -> None:
         own = f"{name}-own"
         for namespace in (name, own):
             cluster.kubectl("create", "namespace", namespace)
@@ -48,7 +50,7 @@ class Side:
         self.solves = stack.enter_context(contextlib.closing(Solves(cluster, name, history)))
         self.keepers = stack.enter_context(Keepers(cluster, name, own, directory))
         self.seeded = self.place.seed(495)
-        self.operator = self.keepers.start()
+        self.operator = self.keepers.start(**options)
 
     def start_again(self, *, wait: bool) -> None:
         """Start an operator, again whenever it ends, as the kubelet would; wait until it serves, if told to."""
@@ -110,7 +112,8 @@ def test_an_api_server_that_hangs_for_a_while_ends_no_operator(own_cluster: DevC
     with contextlib.ExitStack() as stack:
         api_server = ApiServer(own_cluster, tmp_path)
         stack.callback(api_server.stop)
-        side = Side(own_cluster, "hung", stack, tmp_path)
+        # How long a Lease lasts is told by tests whose clock waits for them; here the test itself may be held up.
+        side = Side(own_cluster, "hung", stack, tmp_path, renew_deadline_seconds=120.0)
         api_server.hang()
         began = time.monotonic()
         side.operator.wait_for_line("the Lease is not renewed yet")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 
 import pytest
 from operator_process import OperatorProcess
@@ -57,11 +56,8 @@ def test_objects_without_room_for_a_status_take_no_turn(operator: OperatorProces
         # The annotations take their 256 KiB, the identifiers the rest, up to a few bytes.
         _fill(requests, f"full-{number}")
     requests.resource("other")
-    requests.wait_reason("other", "Solved", 60)
-    deadline = time.monotonic() + 20
-    while "ResultTooLarge" not in requests.kubectl("get", "events"):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    requests.wait_reason("other", "Solved")
+    requests.wait_event("ResultTooLarge")
 
 
 def _fill(requests: RequestObjects, name: str) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 from operator_process import OperatorProcess
-from request_objects import SMALL, RequestObjects, answered, condition, hard
+from request_objects import SMALL, WAIT_SECONDS, RequestObjects, answered, condition, hard
+
+ENDLESS = {"searchSeconds": 600, "timeoutSeconds": 600}
+"""It is under way whenever a test looks, and nothing comes in time that waits for its end."""
 
 
 @pytest.fixture
@@ -23,14 +26,14 @@ def _solving(found: dict) -> bool:
 
 
 def _busy_worker(operator_pid: int) -> int:
-    """Return the process that burns CPU below the operator: the worker at the solve."""
-    deadline = time.monotonic() + 10
+    """Return the process that burns CPU below the operator, more than any start takes: the worker at the solve."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    before = {pid: _ticks(pid) for pid in _descendants(operator_pid)}
     while time.monotonic() < deadline:
-        before = {pid: _ticks(pid) for pid in _descendants(operator_pid)}
-        time.sleep(0.5)
         for pid, ticks in before.items():
-            if _ticks(pid) - ticks >= 20:
+            if _ticks(pid) - ticks >= 4 * os.sysconf("SC_CLK_TCK"):
                 return pid
+        time.sleep(0.1)
     raise AssertionError("no worker is busy")
 
 
@@ -59,22 +62,29 @@ def _ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def _is_alive(pid: int) -> bool:
+    """Whether it runs: who has ended stays in the list until somebody asks how."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
+
+
 def test_kill_9_in_the_middle_loses_nothing(start_operator, requests: RequestObjects) -> None:
     first: OperatorProcess = start_operator()
     for number in range(30):
         requests.resource(f"small-{number}", searchSeconds=0)
-    requests.resource("long", hard(), searchSeconds=5)
+    requests.resource("long", hard(), searchSeconds=15)
     requests.wait("long", _solving)
     first.kill9()
     requests.resource("made-meanwhile")
     changed = {**SMALL, "nodeCapacity": {"cpu": 1, "memory": "8Gi"}}
     requests.resource("small-0", changed, searchSeconds=0)
-    began = time.monotonic()
     start_operator()
     requests.wait_reason("made-meanwhile", "Solved")
-    assert time.monotonic() - began < 30
     requests.wait_reason("long", "Solved")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WAIT_SECONDS
     while not all(answered(found) for found in requests.list()):
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -99,42 +109,42 @@ def test_a_restart_answers_nothing_twice(start_operator, requests: RequestObject
 def test_the_best_answer_so_far_is_served_when_the_worker_dies(
     operator: OperatorProcess, requests: RequestObjects
 ) -> None:
-    requests.resource("a", hard(), searchSeconds=25)
+    requests.resource("a", hard(), **ENDLESS)
     requests.wait("a", lambda found: found["status"].get("progress") is not None)
     os.kill(_busy_worker(operator.pid), signal.SIGKILL)
-    found = requests.wait_reason("a", "BestSoFar", 10)
+    found = requests.wait_reason("a", "BestSoFar")
     assert condition(found, "Ready")["status"] == "True"
     assert "died" in condition(found, "Ready")["message"]
     assert found["status"]["result"]["nodeCount"] >= found["status"]["result"]["lowerBound"]
     requests.resource("b")
-    requests.wait_reason("b", "Solved", 10)
+    requests.wait_reason("b", "Solved")
 
 
 def test_deleted_in_mid_solve(operator: OperatorProcess, requests: RequestObjects) -> None:
-    requests.resource("a", hard(), searchSeconds=25)
+    requests.resource("a", hard(), **ENDLESS)
     requests.wait("a", _solving)
-    requests.kubectl("delete", "optreq", "a", "--timeout=10s")
+    requests.kubectl("delete", "optreq", "a", "--timeout=60s")
     requests.resource("b")
-    requests.wait_reason("b", "Solved", 10)  # the one worker is free again
+    requests.wait_reason("b", "Solved")  # the one worker is free again
 
 
 def test_an_old_answer_never_lands_on_a_new_object_of_the_name(
     operator: OperatorProcess, requests: RequestObjects
 ) -> None:
-    requests.resource("a", hard(), searchSeconds=6)
+    requests.resource("a", hard(), searchSeconds=20)
     old = requests.wait("a", _solving)
-    requests.kubectl("delete", "optreq", "a", "--timeout=10s")
+    requests.kubectl("delete", "optreq", "a", "--timeout=60s")
     requests.resource("a")
-    new = requests.wait_reason("a", "Solved", 20)
+    new = requests.wait_reason("a", "Solved")
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
     assert new["status"]["result"]["nodeCount"] == 2
 
 
 def test_changed_in_mid_solve(operator: OperatorProcess, requests: RequestObjects) -> None:
-    requests.resource("a", hard(), searchSeconds=25)
+    requests.resource("a", hard(), **ENDLESS)
     requests.wait("a", _solving)
     requests.resource("a", SMALL, searchSeconds=1)
-    found = requests.wait("a", answered, 10)
+    found = requests.wait("a", answered)
     assert found["status"]["result"]["nodeCount"] == 2
 
 
@@ -143,7 +153,7 @@ def test_a_namespace_on_its_way_out(start_operator, requests: RequestObjects, cl
     cluster.kubectl("create", "namespace", doomed)
     operator: OperatorProcess = start_operator(namespaces=(requests.namespace, doomed))
     inside = RequestObjects(cluster, doomed)
-    inside.resource("a", hard(items=1500), searchSeconds=5)
+    inside.resource("a", hard(items=1500), searchSeconds=20)
     inside.wait("a", _solving)
     cluster.kubectl("delete", "namespace", doomed, "--timeout=60s")
     requests.resource("b")
@@ -153,14 +163,15 @@ def test_a_namespace_on_its_way_out(start_operator, requests: RequestObjects, cl
 
 
 def test_it_ends_when_told_to(operator: OperatorProcess, requests: RequestObjects, cluster) -> None:
-    requests.resource("a", hard(), searchSeconds=25)
+    requests.resource("a", hard(), **ENDLESS)
     requests.wait("a", _solving)
     below = _descendants(operator.pid)
-    began = time.monotonic()
-    code = operator.stop()
-    assert code in (0, -signal.SIGTERM)
-    assert time.monotonic() - began < 10
-    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+    os.kill(operator.pid, signal.SIGTERM)
+    assert operator.wait_for_exit() in (0, -signal.SIGTERM)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while any(map(_is_alive, below)):
+        assert time.monotonic() < deadline, "what it started goes on"
+        time.sleep(0.1)
     lease = json.loads(cluster.kubectl("-n", "engine-ops-system", "get", "lease", "engine-ops", "-o", "json").stdout)
     assert not lease["spec"].get("holderIdentity"), "given back"
 

@@ -53,6 +53,8 @@ class FakeNodes:
         What is done instead with the next watches, first come first served; see `Handler`.
     late_seconds : float
         How long a stream waits before it sends changes.
+    lets_go : asyncio.Event
+        Streams send changes only while it is set, as it is at first.
     silent : bool
         Streams that are open are not told of changes; those that are opened later are.
     page_size : int or None
@@ -70,6 +72,8 @@ class FakeNodes:
         self.streams: list[Handler] = []
         self.items: dict[str, dict] = {}
         self.late_seconds = 0.0
+        self.lets_go = asyncio.Event()
+        self.lets_go.set()
         self.silent = False
         self.page_size: int | None = None
         self._changed = asyncio.Event()
@@ -149,6 +153,7 @@ class FakeNodes:
             changed = self._changed
             if self.late_seconds:
                 await asyncio.sleep(self.late_seconds)
+            await self.lets_go.wait()
             for version, kind, obj in list(self.history):
                 if version > since:
                     await response.write(line(kind, obj))

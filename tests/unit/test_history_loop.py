@@ -45,7 +45,7 @@ class _Said:
         def stands() -> bool:
             return any(one["type"] == "HistoryWritable" and is_so(one) for one in self._conditions)
 
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(stands)
 
 

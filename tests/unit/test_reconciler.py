@@ -41,6 +41,7 @@ from engine_ops.plugins.said import Said
 from engine_ops.workers.messages import Solved
 
 SPEC = {"type": "resource", "data": {"items": []}, "searchSeconds": 0, "timeoutSeconds": 30}
+DEADLINE_SECONDS = 60.0
 TARGET = Target("n", "a", "u", 1)
 SOLVED = Solved(
     result=b"{}", size_bytes=2, duration_ms=1, reason=Reason.SOLVED, message="m", algorithm="a", version="1"
@@ -109,13 +110,23 @@ class Edges:
         )
 
 
+def run_alone(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that makes its own fakes."""
+
+    async def inner() -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await main
+
+    asyncio.run(inner())
+
+
 def run(test: Callable[[Edges, RequestReconciler], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine with fresh fakes."""
 
     async def inner() -> None:
         edges = Edges()
         reconciler = edges.reconciler()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await test(edges, reconciler)
         await reconciler.close()
 
@@ -398,7 +409,7 @@ def test_a_request_that_waits_for_its_place_is_not_said_to_be_solved(monkeypatch
         await settle(lambda: sorted(told) == sorted(expected))
         await reconciler.close()
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    run_alone(main())
 
 
 class Server:
@@ -569,7 +580,7 @@ def test_an_answer_that_landed_before_its_write_was_dropped_is_recorded() -> Non
         await settle(lambda: len(log.collector) == 1)
         await reconciler.close()
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    run_alone(main())
 
 
 def test_what_waits_for_a_plugin_is_tried_again_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from engine_ops.devcluster import kubeconfig as kubeconfig_files
-from engine_ops.devcluster.binaries import KUBECTL, Binaries, ensure_binaries
+from engine_ops.devcluster.binaries import CONTROLLER_MANAGER, KUBECTL, Binaries, ensure_binaries
 from engine_ops.devcluster.certificates import KeyPair
 from engine_ops.devcluster.client import ApiClient
 from engine_ops.devcluster.control_plane import ADMIN_KUBECONFIG, PKI_DIRECTORY
@@ -329,7 +329,7 @@ class DevCluster:
         prefix: str = "node",
         timeout_seconds: float = 60.0,
     ) -> list[str]:
-        """Add simulated nodes and wait until they are Ready.
+        """Add simulated nodes and wait until they are Ready, and pods may be placed on them.
 
         Parameters
         ----------
@@ -363,7 +363,12 @@ class DevCluster:
             create_nodes(
                 client, names, cpu=cpu, memory=memory, pods=pods, labels=labels or {}, resources=resources or {}
             )
-            wait_until_nodes_ready(client, names, timeout_seconds=timeout_seconds)
+            wait_until_nodes_ready(
+                client,
+                names,
+                timeout_seconds=timeout_seconds,
+                has_controllers=any(component.name == CONTROLLER_MANAGER for component in self.state.components),
+            )
         return names
 
     def wait(self) -> None:

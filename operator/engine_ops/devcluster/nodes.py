@@ -10,6 +10,8 @@ from engine_ops.devcluster.client import ApiClient
 from engine_ops.devcluster.errors import DevClusterError
 
 _POLL_SECONDS = 0.05
+_NOT_READY = "node.kubernetes.io/not-ready"
+"""The taint that the API server gives to each new node, and the controller manager takes from it some time later."""
 
 
 def node_object(
@@ -84,8 +86,10 @@ def create_nodes(
         client.request("POST", "/api/v1/nodes", node)
 
 
-def wait_until_nodes_ready(client: ApiClient, names: Iterable[str], *, timeout_seconds: float) -> None:
-    """Wait until nodes are Ready.
+def wait_until_nodes_ready(
+    client: ApiClient, names: Iterable[str], *, timeout_seconds: float, has_controllers: bool
+) -> None:
+    """Wait until nodes are Ready, and pods may be placed on them.
 
     Parameters
     ----------
@@ -95,6 +99,8 @@ def wait_until_nodes_ready(client: ApiClient, names: Iterable[str], *, timeout_s
         What they are called.
     timeout_seconds : float
         How long to wait.
+    has_controllers : bool
+        Whether there is a controller manager, which takes the taint of new nodes from them.
 
     Raises
     ------
@@ -106,8 +112,7 @@ def wait_until_nodes_ready(client: ApiClient, names: Iterable[str], *, timeout_s
     deadline = time.monotonic() + timeout_seconds
     while waiting:
         for node in client.request("GET", "/api/v1/nodes?resourceVersion=0")["items"]:
-            conditions = node["status"].get("conditions", [])
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+            if _is_ready(node) and not (has_controllers and _is_tainted(node)):
                 waiting.discard(node["metadata"]["name"])
         if waiting and time.monotonic() > deadline:
             raise DevClusterError(
@@ -116,3 +121,12 @@ def wait_until_nodes_ready(client: ApiClient, names: Iterable[str], *, timeout_s
             )
         # A list of a thousand nodes is two megabytes: asked for too often, it would slow down kwok itself.
         time.sleep(_POLL_SECONDS * (1 + count / 50))
+
+
+def _is_ready(node: Mapping[str, Any]) -> bool:
+    conditions = node["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _is_tainted(node: Mapping[str, Any]) -> bool:
+    return any(taint["key"] == _NOT_READY for taint in node["spec"].get("taints", []))
