@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from operator_process import OperatorProcess, StartOperator
+from rights_in_effect import wait_for_definitions, wait_for_rights
 
 from engine_ops.devcluster import DevCluster
-from engine_ops.kube.connection import Connection
-from engine_ops.kube.rights import missing, needs_of
 
 _HERE = Path(__file__).parent
 _ROOT = Path(__file__).parents[2]
 _CRDS = _ROOT / "crds"
-_OWN_NAMESPACE = "engine-ops-system"
-_RIGHTS_SECONDS = 60.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,35 +34,19 @@ def cluster(cluster: DevCluster) -> DevCluster:
 
 @pytest.fixture(scope="session")
 def installed(cluster: DevCluster) -> DevCluster:
-    """The session's cluster with manifests/base in it."""
+    """The session's cluster with manifests/base in it, and in effect."""
     cluster.kubectl(
         "apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", str(_ROOT / "manifests/base")
     )
+    wait_for_definitions(cluster)
+    wait_for_rights(cluster, "engine-ops-system", "engine-ops")
     return cluster
 
 
 @pytest.fixture(scope="session")
 def operator_kubeconfig(installed: DevCluster) -> Path:
-    """The rights of the ServiceAccount of manifests/base, once all of them are in effect."""
-    kubeconfig = installed.service_account_kubeconfig(_OWN_NAMESPACE, "engine-ops")
-    asyncio.run(_wait_for_rights(kubeconfig))
-    return kubeconfig
-
-
-async def _wait_for_rights(kubeconfig: Path) -> None:
-    """Wait until the API server has seen every role and binding: it learns of them a moment after they were made."""
-    wanted = [right for need in needs_of(_OWN_NAMESPACE, ()).values() for right in need.rights]
-    connection = await Connection.open(str(kubeconfig))
-    try:
-        deadline = time.monotonic() + _RIGHTS_SECONDS
-        while True:
-            lacking = await missing(connection, wanted)
-            if not lacking:
-                return
-            assert time.monotonic() < deadline, f"not in effect: {', '.join(map(str, lacking))}"
-            await asyncio.sleep(0.1)
-    finally:
-        await connection.close()
+    """The rights of the ServiceAccount of manifests/base."""
+    return installed.service_account_kubeconfig("engine-ops-system", "engine-ops")
 
 
 @pytest.fixture

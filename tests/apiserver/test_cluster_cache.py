@@ -22,6 +22,9 @@ from engine_ops.kube.connection import Connection
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 SEES = [{"apiGroups": [""], "resources": ["nodes", "pods", "namespaces"], "verbs": ["get", "list", "watch"]}]
+WAIT_SECONDS = 60.0
+MOST_LATE = 5
+"""So often the quiet time doubles before it is at its longest; see `engine_ops.kube.watch.Watch.fresh`."""
 SEES_NO_PODS = [{"apiGroups": [""], "resources": ["nodes", "namespaces"], "verbs": ["get", "list", "watch"]}]
 
 
@@ -50,7 +53,7 @@ def run(check: Callable[[], Awaitable[None]]) -> None:
             await check()
         # A connection whose handshake was cut short is closed a few turns of the loop later.
         watched = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_SECONDS
         while len(watched) > 1:  # the loop's own pipe
             assert time.monotonic() < deadline, "a connection is left open"
             await asyncio.sleep(0.01)
@@ -73,6 +76,27 @@ def pods_of(snapshot: ClusterSnapshot, namespace: str) -> dict[str, str]:
     return {row.name: row.node for row in snapshot.pods if snapshot.kinds[row.kind].namespace == namespace}
 
 
+def late(cache: ClusterCache) -> int:
+    """How often an event came after it had been taken for seen."""
+    return sum(counters.late for counters in cache.counters.values())
+
+
+async def next_snapshot(cache: ClusterCache, holds: Callable[[ClusterSnapshot], object]) -> ClusterSnapshot:
+    """Return the next snapshot, in which something that was written before is to be seen.
+
+    An API server that is held up between the headers of an answer and what belongs behind them is believed too early.
+    The cache says so when what it has missed comes, and waits longer from then on: it can be so a few times, and
+    each time is told.
+    """
+    before, missed, deadline = late(cache), 0, time.monotonic() + WAIT_SECONDS
+    while not holds(snapshot := await cache.snapshot(timeout_seconds=WAIT_SECONDS)):
+        missed += 1
+        assert time.monotonic() < deadline, "it is not in the snapshots"
+    assert late(cache) > before or not missed, "an old view, and nobody says so"
+    assert late(cache) <= MOST_LATE
+    return snapshot
+
+
 @pytest.fixture
 def space(plane: DevCluster, request: pytest.FixtureRequest) -> str:
     name = request.node.name.replace("_", "-")[:60].strip("-")
@@ -93,17 +117,17 @@ def test_what_was_written_is_in_the_next_snapshot(plane: DevCluster, space: str)
                 for number in range(25):
                     name = f"p{number}"
                     await asyncio.to_thread(client.request, "POST", path, pod(name))
-                    assert pods_of(await cache.snapshot(), space)[name] == ""
+                    await next_snapshot(cache, lambda seen, name=name: pods_of(seen, space).get(name) == "")
                     binding = {"metadata": {"name": name}, "target": {"kind": "Node", "name": "somewhere"}}
                     await asyncio.to_thread(client.request, "POST", f"{path}/{name}/binding", binding)
-                    assert pods_of(await cache.snapshot(), space)[name] == "somewhere"
+                    await next_snapshot(cache, lambda seen, name=name: pods_of(seen, space).get(name) == "somewhere")
                     if number % 2:
                         await asyncio.to_thread(client.request, "DELETE", f"{path}/{name}?gracePeriodSeconds=0")
-                        assert name not in pods_of(await cache.snapshot(), space)
-                snapshot = await cache.snapshot()
+                        await next_snapshot(cache, lambda seen, name=name: name not in pods_of(seen, space))
+                snapshot = await cache.snapshot(timeout_seconds=WAIT_SECONDS)
                 assert len(pods_of(snapshot, space)) == 13
                 assert snapshot.namespaces[space]["team"] == "a"
-                assert await cache.snapshot() is snapshot
+                assert await cache.snapshot(timeout_seconds=WAIT_SECONDS) is snapshot
                 assert cache.age_seconds is not None
                 assert cache.age_seconds < 60
                 assert {name: counters.lists for name, counters in cache.counters.items()} == {
@@ -111,7 +135,6 @@ def test_what_was_written_is_in_the_next_snapshot(plane: DevCluster, space: str)
                     "pods": 1,
                     "namespaces": 1,
                 }
-                assert not any(counters.late for counters in cache.counters.values())
 
     run(check)
 
@@ -122,13 +145,13 @@ def test_nodes_come_change_and_go(plane: DevCluster) -> None:
             with plane.client() as client:
                 node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "changing"}}
                 await asyncio.to_thread(client.request, "POST", "/api/v1/nodes", node)
-                assert [node.name for node in (await cache.snapshot()).nodes] == ["changing"]
+                await next_snapshot(cache, lambda seen: [node.name for node in seen.nodes] == ["changing"])
                 body = await asyncio.to_thread(client.request, "GET", "/api/v1/nodes/changing")
                 body["spec"]["unschedulable"] = True
                 await asyncio.to_thread(client.request, "PUT", "/api/v1/nodes/changing", body)
-                assert (await cache.snapshot()).nodes[0].unschedulable
+                await next_snapshot(cache, lambda seen: [node.unschedulable for node in seen.nodes] == [True])
                 await asyncio.to_thread(client.request, "DELETE", "/api/v1/nodes/changing")
-                assert (await cache.snapshot()).nodes == []
+                await next_snapshot(cache, lambda seen: seen.nodes == [])
 
     run(check)
 
@@ -140,10 +163,10 @@ def test_a_pod_that_finishes_is_gone(plane: DevCluster, space: str) -> None:
         async with caching(plane.kubeconfig) as cache:
             with plane.client() as client:
                 body = await asyncio.to_thread(client.request, "POST", path, pod("job"))
-                assert "job" in pods_of(await cache.snapshot(), space)
+                await next_snapshot(cache, lambda seen: "job" in pods_of(seen, space))
                 body["status"] = {"phase": "Succeeded"}
                 await asyncio.to_thread(client.request, "PUT", f"{path}/job/status", body)
-                assert "job" not in pods_of(await cache.snapshot(), space)
+                await next_snapshot(cache, lambda seen: "job" not in pods_of(seen, space))
 
     run(check)
 
@@ -159,7 +182,7 @@ def test_many_callers_share_and_none_gets_an_old_view(plane: DevCluster, space: 
                     for turn in range(5):
                         name = f"p{number}-{turn}"
                         await asyncio.to_thread(client.request, "POST", path, pod(name))
-                        assert name in pods_of(await cache.snapshot(timeout_seconds=30), space)
+                        await next_snapshot(cache, lambda seen, name=name: name in pods_of(seen, space))
 
             async with asyncio.TaskGroup() as group:
                 for number in range(8):
@@ -193,20 +216,20 @@ def allow(plane: DevCluster, space: str, rules: list[dict[str, Any]]) -> None:
 
 async def until_forbidden(cache: ClusterCache) -> WaitingError:
     """The API server takes a moment to heed a changed role."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         try:
-            await cache.snapshot()
+            await cache.snapshot(timeout_seconds=WAIT_SECONDS)
         except WaitingError as error:
             return error
     raise AssertionError("the snapshot was never refused")
 
 
 async def until_allowed(cache: ClusterCache) -> ClusterSnapshot:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            return await cache.snapshot()
+            return await cache.snapshot(timeout_seconds=WAIT_SECONDS)
         except WaitingError as error:
             if error.reason != "Forbidden" or time.monotonic() > deadline:
                 raise
@@ -226,7 +249,8 @@ def test_rights_that_are_taken_away_and_given_back(plane: DevCluster, space: str
                 path = f"/api/v1/namespaces/{space}/pods"
                 await asyncio.to_thread(client.request, "POST", path, pod("meanwhile"))
             await asyncio.to_thread(allow, plane, space, SEES)
-            assert "meanwhile" in pods_of(await until_allowed(cache), space)
+            await until_allowed(cache)
+            await next_snapshot(cache, lambda seen: "meanwhile" in pods_of(seen, space))
 
     run(check)
 
@@ -251,22 +275,22 @@ def test_an_api_server_that_does_not_answer(plane: DevCluster, space: str) -> No
 
     async def check() -> None:
         async with caching(plane.kubeconfig) as cache:
-            await cache.snapshot()
+            await cache.snapshot(timeout_seconds=WAIT_SECONDS)
             counts = cache.counts
             os.kill(pid, signal.SIGSTOP)
             try:
-                began = time.monotonic()
                 with pytest.raises(WaitingError) as caught:
                     await cache.snapshot(timeout_seconds=0.5)
                 assert caught.value.reason == "SourceUnavailable"
-                assert time.monotonic() - began < 10
+                # Not what is said when a question has been without an answer for ten seconds.
+                assert caught.value.message == "nodes, pods and namespaces could not be read within 0.5 s"
                 assert cache.counts == counts  # the old view stays
             finally:
                 os.kill(pid, signal.SIGCONT)
             with plane.client() as client:
                 path = f"/api/v1/namespaces/{space}/pods"
                 await asyncio.to_thread(client.request, "POST", path, pod("after"))
-            assert "after" in pods_of(await cache.snapshot(timeout_seconds=30), space)
+            await next_snapshot(cache, lambda seen: "after" in pods_of(seen, space))
 
     run(check)
 
@@ -275,8 +299,8 @@ def test_it_stops_when_nobody_asks_and_starts_again(plane: DevCluster, space: st
     async def check() -> None:
         async with caching(plane.kubeconfig, idle_seconds=0.2) as cache:
             for _ in range(2):
-                assert space in (await cache.snapshot()).namespaces
-                deadline = time.monotonic() + 10
+                assert space in (await cache.snapshot(timeout_seconds=WAIT_SECONDS)).namespaces
+                deadline = time.monotonic() + WAIT_SECONDS
                 while cache.running:
                     assert time.monotonic() < deadline
                     await asyncio.sleep(0.02)

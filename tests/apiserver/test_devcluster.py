@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from rights_in_effect import wait_for_rights
 
 from engine_ops.devcluster import ApiError, DevCluster, DevClusterError, KeyPair
 
@@ -103,7 +105,13 @@ def test_a_pod_runs_out_of_memory_and_fails(cluster: DevCluster, namespace: str,
 def test_a_pod_runs_out_of_memory_and_restarts_again_and_again(cluster: DevCluster, namespace: str, node: str) -> None:
     annotations = {"engineops.dev/outcome": "OOMKilled", "engineops.dev/run-for": "1s"}
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=_pod("big", annotations, "Always"))
-    pod = _wait(cluster, namespace, "pod/big", "jsonpath={.status.containerStatuses[0].restartCount}=2")
+    deadline = time.monotonic() + 60
+    while True:
+        pod = _wait(cluster, namespace, "pod/big", "condition=Ready")
+        if pod["status"]["containerStatuses"][0]["restartCount"] >= 2:
+            break
+        assert time.monotonic() < deadline, pod["status"]
+        time.sleep(0.1)
     assert pod["status"]["phase"] == "Running"
     assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"] == "OOMKilled"
 
@@ -120,6 +128,7 @@ def test_rbac_denies_a_service_account_without_rights(cluster: DevCluster, names
     # The same question is answered once the right is there: what failed above was the right.
     view = ["--clusterrole=view", f"--serviceaccount={namespace}:default"]
     cluster.kubectl("-n", namespace, "create", "rolebinding", "may-view", *view)
+    wait_for_rights(cluster, namespace, "default")
     assert "No resources found" in cluster.kubectl("get", "pods", kubeconfig=config).stderr
 
 
@@ -181,7 +190,10 @@ def _listening(pid: int) -> set[str]:
     """Give the hexadecimal local addresses of a process's listening sockets, from the kernel's tables."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(descriptor.readlink())
+        try:
+            target = str(descriptor.readlink())
+        except FileNotFoundError:
+            continue  # closed meanwhile
         if target.startswith("socket:["):
             inodes.add(target.removeprefix("socket:[").removesuffix("]"))
     addresses = set()

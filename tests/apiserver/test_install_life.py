@@ -13,6 +13,7 @@ from install_world import OWN, Installation
 from plugin_objects import PluginObjects, by, wait_until
 from request_objects import condition
 from rest_calls import ask_api
+from rights_in_effect import wait_for_definitions
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.binaries import COMPONENTS, Binaries
@@ -223,4 +224,5 @@ def test_all_of_it_is_removed_and_nothing_hangs(place: Installation, used: Plugi
     )
     # And it can come back.
     place.run("## In a cluster")
+    wait_for_definitions(place.cluster)
     assert place.get(*REQUESTS) == []

@@ -14,6 +14,9 @@ from manifest_files import MANIFESTS, rendered
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
 
+VIEW = {"get", "list", "watch"}
+EDIT = VIEW | {"create", "update", "patch", "delete"}
+ADMIN = EDIT | {"deletecollection"}
 SAMPLES = sorted((MANIFESTS / "samples").glob("*.yaml"))
 OPERATOR = "system:serviceaccount:engine-ops-system:engine-ops"
 REQUESTS = "optimizationrequests.engineops.dev"
@@ -76,8 +79,13 @@ def test_the_crds_alone_can_be_applied_by_file_and_by_kustomization(kubectl: Kub
 @pytest.mark.usefixtures("installed")
 def test_applying_the_base_again_changes_nothing(kubectl: Kubectl) -> None:
     # A field that the API server drops or defaults otherwise would show as a difference for ever.
-    difference = kubectl("diff", "--server-side", "--force-conflicts", "-k", str(MANIFESTS / "base"), check=False)
-    assert difference.returncode == 0, difference.stdout + difference.stderr
+    # One that is there for a moment is the controllers': they write statuses between kubectl's two looks at an object.
+    deadline = time.monotonic() + 60
+    while True:
+        difference = kubectl("diff", "--server-side", "--force-conflicts", "-k", str(MANIFESTS / "base"), check=False)
+        if difference.returncode == 0:
+            break
+        assert time.monotonic() < deadline, difference.stdout + difference.stderr
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +104,18 @@ def test_a_pod_of_the_deployment_passes_pod_security_and_runs(kubectl: Kubectl) 
     namespace = json.loads(kubectl("get", "namespace", "engine-ops-system", "-o", "json").stdout)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     chosen = ("-l", "app.kubernetes.io/name=engine-ops", "-o", "json")
-    (pod,) = json.loads(kubectl("get", "pods", "-n", "engine-ops-system", *chosen).stdout)["items"]
-    (token,) = (volume["name"] for volume in pod["spec"]["volumes"] if "projected" in volume)
-    mounted = {
-        container["name"]: [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == token]
-        for container in pod["spec"]["containers"]
-    }
-    # The API server adds none to the plugins' container.
-    assert mounted == {"operator": ["/var/run/secrets/kubernetes.io/serviceaccount"], "plugin-host": []}
+    # Where the node that it was on has gone with another test, it is about to be replaced.
+    deadline = time.monotonic() + 60
+    while not (pods := json.loads(kubectl("get", "pods", "-n", "engine-ops-system", *chosen).stdout)["items"]):
+        assert time.monotonic() < deadline, "there is no Pod"
+    for pod in pods:
+        (token,) = (volume["name"] for volume in pod["spec"]["volumes"] if "projected" in volume)
+        mounted = {
+            container["name"]: [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == token]
+            for container in pod["spec"]["containers"]
+        }
+        # The API server adds none to the plugins' container.
+        assert mounted == {"operator": ["/var/run/secrets/kubernetes.io/serviceaccount"], "plugin-host": []}
 
 
 @pytest.mark.usefixtures("installed")
@@ -179,18 +191,14 @@ def people(rights: Rights, kubectl: Kubectl) -> str:
     for role in ("view", "edit", "admin"):
         binding = f"{prefix}-{role}"
         kubectl("create", "rolebinding", binding, "-n", rights.namespace, f"--clusterrole={role}", f"--user={binding}")
-    # The controller manager fills in the aggregated roles a moment after they change, one by one.
-    deadline = time.monotonic() + 30
-    last = {"view": "watch", "edit": "delete", "admin": "deletecollection"}
-    while not all(rights.may(f"{prefix}-{role}", verb, REQUESTS) for role, verb in last.items()):
-        assert time.monotonic() < deadline, "the roles were not aggregated"
-        time.sleep(0.05)
+    # The controller manager fills in the aggregated roles a moment after they change, one by one, and each of them
+    # with what there is at the time: an admin may delete a collection before they may make what is in it.
+    deadline = time.monotonic() + 60
+    for role, verbs in {"view": VIEW, "edit": EDIT, "admin": ADMIN}.items():
+        while not all(rights.may(f"{prefix}-{role}", verb, REQUESTS) for verb in verbs):
+            assert time.monotonic() < deadline, "the roles were not aggregated"
+            time.sleep(0.05)
     return prefix
-
-
-VIEW = {"get", "list", "watch"}
-EDIT = VIEW | {"create", "update", "patch", "delete"}
-ADMIN = EDIT | {"deletecollection"}
 
 
 @pytest.mark.parametrize(("role", "verbs"), [("view", VIEW), ("edit", EDIT), ("admin", ADMIN)])

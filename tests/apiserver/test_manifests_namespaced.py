@@ -12,6 +12,7 @@ from manifest_files import MANIFESTS, namespaced_overlay, rendered
 from operator_process import StartOperator
 from plugin_objects import SEARCH_PATH, PluginObjects, by, wait_until
 from rest_calls import ask_api
+from rights_in_effect import wait_for_loss, wait_for_rights
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
@@ -39,6 +40,7 @@ def of_the_cluster(kubectl: Kubectl, directory: Path, command: str, *arguments: 
 def kubeconfig(cluster: DevCluster, overlay: Path, namespace: str, tmp_path: Path) -> Path:
     """The rights of the overlay's ServiceAccount."""
     assert overlay.is_dir()
+    wait_for_rights(cluster, namespace, "engine-ops")
     return cluster.service_account_kubeconfig(namespace, "engine-ops", tmp_path / "kubeconfig")
 
 
@@ -101,6 +103,7 @@ def administrator(cluster: DevCluster, kubectl: Kubectl, namespace: str, tmp_pat
     # `admin` grants no more than it has itself, which is less than the operator needs.
     kubectl("create", "role", "boss", "-n", namespace, "--verb=bind,escalate", "--resource=roles")
     kubectl("create", "rolebinding", "boss-roles", "-n", namespace, "--role=boss", bound)
+    wait_for_rights(cluster, namespace, "boss")
     return cluster.service_account_kubeconfig(namespace, "boss", tmp_path / "boss.kubeconfig")
 
 
@@ -134,9 +137,13 @@ def test_it_gives_enough_for_its_namespace(
     for name in ("web-shop-staging", "nightly-invoices"):
         kubectl("wait", "-n", namespace, f"optreq/{name}", "--for=condition=Ready", "--timeout=30s")
     for name in ("head", "open"):
-        kubectl("wait", "-n", namespace, f"configmap/engine-ops-history-{name}", "--for=create", "--timeout=20s")
-    own = kubectl("get", "-n", namespace, "configmap/engine-ops-status", "-o", "jsonpath={.data.conditions}").stdout
-    assert [condition["status"] for condition in yaml.safe_load(own)] == ["True"] * 4, own
+        kubectl("wait", "-n", namespace, f"configmap/engine-ops-history-{name}", "--for=create", "--timeout=55s")
+    shown = ("get", "-n", namespace, "configmap/engine-ops-status", "--ignore-not-found", "-o")
+    wait_until(
+        lambda: kubectl(*shown, "jsonpath={.data.conditions}").stdout,
+        lambda own: [condition["status"] for condition in yaml.safe_load(own) or ()] == ["True"] * 4,
+        "the operator says that all is well",
+    )
     # Questions about the cluster are off: its nodes are not one namespace's business.
     kubectl("apply", "-n", namespace, "-f", str(MANIFESTS / "samples" / "cluster-repacking.yaml"))
     reason = '--for=jsonpath={.status.conditions[?(@.type=="Ready")].reason}=Forbidden'
@@ -180,9 +187,19 @@ def test_plugins_are_asked_and_told_of_by_the_api_and_their_status_is_left_to_an
 
 
 def test_without_what_is_the_clusters_it_runs_and_asks_no_plugin(
-    kubeconfig: Path, kubectl: Kubectl, overlay: Path, start_operator: StartOperator, plugins: PluginObjects
+    cluster: DevCluster,
+    namespace: str,
+    kubeconfig: Path,
+    kubectl: Kubectl,
+    overlay: Path,
+    start_operator: StartOperator,
+    plugins: PluginObjects,
 ) -> None:
     of_the_cluster(kubectl, overlay, "delete")
+    plural = {"group": "engineops.dev", "resource": "optimizerplugins"}
+    reviews = {"group": "authentication.k8s.io", "resource": "tokenreviews"}
+    for lost in ({"verb": "list", **plural}, {"verb": "create", **reviews}):
+        wait_for_loss(cluster, namespace, "engine-ops", **lost)
     plugins.apply("not-asked", GOOD)
     # The REST API cannot be served: nobody's token could be looked at.
     refused = start_operator("--api=http://127.0.0.1:0", kubeconfig=kubeconfig, wait=False)

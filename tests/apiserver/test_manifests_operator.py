@@ -10,6 +10,7 @@ import pytest
 import yaml
 from manifest_files import MANIFESTS, namespaced_overlay, rendered
 from operator_process import OperatorProcess, StartOperator
+from rights_in_effect import wait_for_rights
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
@@ -74,12 +75,12 @@ def test_a_large_result_and_its_event_need_no_more_rights(
     status = json.loads(kubectl("get", "-n", namespace, "optreq/large", "-o", "json").stdout)["status"]
     kubectl("get", "-n", namespace, f"configmap/{status['resultRef']['name']}")
     selected = "--field-selector=regarding.name=large"
-    kubectl("wait", "-n", namespace, "events.events.k8s.io", selected, "--for=create", "--timeout=20s")
+    kubectl("wait", "-n", namespace, "events.events.k8s.io", selected, "--for=create", "--timeout=55s")
     # The small answer that follows makes the ConfigMap stale (delete).
     spec["data"]["items"] = items[:2]
     kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=json.dumps({**request, "spec": spec}))
     kubectl("wait", "-n", namespace, "optreq/large", "--for=condition=Ready", "--timeout=30s")
-    kubectl("wait", "-n", namespace, f"configmap/{status['resultRef']['name']}", "--for=delete", "--timeout=20s")
+    kubectl("wait", "-n", namespace, f"configmap/{status['resultRef']['name']}", "--for=delete", "--timeout=55s")
     assert "orbidden" not in operator.stderr
 
 
@@ -121,6 +122,7 @@ def test_the_operator_names_the_right_that_it_lacks(
         role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
     rights = [document for document in objects if document["kind"] in {"Role", "RoleBinding", "ServiceAccount"}]
     kubectl("apply", "-f", "-", stdin="---\n".join(json.dumps(document) + "\n" for document in rights))
+    wait_for_rights(cluster, namespace, "engine-ops")  # otherwise it would name others, too
     kubeconfig = cluster.service_account_kubeconfig(namespace, "engine-ops", tmp_path / "kubeconfig")
     operator = start_operator(kubeconfig=kubeconfig, wait=False)
     assert operator.wait_for_exit() == 1

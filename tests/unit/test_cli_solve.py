@@ -308,13 +308,17 @@ def test_a_search_that_overruns_is_killed_and_the_best_so_far_printed() -> None:
         for number in range(200)
     ]
     capacity = {"cpu": 10, "memory": "10000Mi", "resources": {"example.com/lanes": 100}}
-    document = request(data={"items": items, "nodeCapacity": capacity}, timeoutSeconds=1)
+    data = {"items": items, "nodeCapacity": capacity}
     command = [*PROGRAM, "solve", "-f", "-", "-o", "json", "--search-seconds", "3600"]
-    done = subprocess.run(command, input=stream(document), capture_output=True, text=True, check=False, timeout=120)
+    for seconds in (1, 4, 16, 64):  # on a busy machine the time may be over before there is any answer
+        document = stream(request(data=data, timeoutSeconds=seconds))
+        done = subprocess.run(command, input=document, capture_output=True, text=True, check=False, timeout=240)
+        printed = json.loads(done.stdout)
+        if ready(printed)["reason"] != "TimedOut":
+            break
     assert (done.returncode, done.stderr) == (0, "")
-    printed = json.loads(done.stdout)
     assert ready(printed)["reason"] == "BestSoFar"
-    assert ready(printed)["message"].endswith("; the search was cut off: timeoutSeconds (1) passed")
+    assert ready(printed)["message"].endswith(f"; the search was cut off: timeoutSeconds ({seconds}) passed")
     assert sum(sum(item["count"] for item in node["items"]) for node in printed["status"]["result"]["nodes"]) == 200
 
 

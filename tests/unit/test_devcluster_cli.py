@@ -60,7 +60,7 @@ def test_a_signal_that_comes_while_the_command_is_started_reaches_it(monkeypatch
 
     signal.signal(signal.SIGTERM, lambda *_: None)  # what nobody forwards must not end the tests
     monkeypatch.setattr(subprocess, "Popen", Hit)
-    assert devcluster._run(_Standing(), ("sleep", "10")) == 128 + signal.SIGTERM
+    assert devcluster._run(_Standing(), ("sleep", "600")) == 128 + signal.SIGTERM
 
 
 @pytest.mark.usefixtures("_signals")

@@ -49,11 +49,56 @@ def test_a_lost_port_is_tried_once_more_with_another(tmp_path: Path) -> None:
 
 def test_the_deadline_ends_a_component_that_does_not_answer(tmp_path: Path) -> None:
     binaries = _fake_etcd(tmp_path, f"echo $$ > {tmp_path}/pid; echo thinking; exec sleep 600")
-    with pytest.raises(StartError, match=r"(?s)etcd has not answered /health within 1 s.*thinking"):
-        DevCluster.start(binaries=binaries, timeout_seconds=1)
+    said = ""
+    for seconds in (1, 4, 16, 64):  # on a busy machine the deadline may pass before it has said anything
+        with pytest.raises(StartError, match=f"^etcd has not answered /health within {seconds} s ") as raised:
+            DevCluster.start(binaries=binaries, timeout_seconds=seconds)
+        said = str(raised.value)
+        if "thinking" in said:
+            break
+    assert said.endswith("thinking")
     pid = int((tmp_path / "pid").read_text())
     assert not Path(f"/proc/{pid}").exists()
     assert _remaining() == []
+
+
+# Stands in for etcd and the API server, whose default namespace comes a while after it calls itself ready.
+_SLOW_API_SERVER = """
+import http.server, pathlib, ssl, sys
+
+def option(*names):
+    return next(value for name, _, value in (word.partition("=") for word in sys.argv) if name in names)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        status = 200
+        if self.path == "/api/v1/namespaces/default":
+            asked = pathlib.Path(sys.argv[0]).with_name("asked")
+            before = asked.read_text() if asked.exists() else ""
+            asked.write_text(before + "x")
+            status = 200 if len(before) == 3 else 404
+        self.send_response(status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+port = option("--listen-client-urls", "--secure-port").rpartition(":")[2]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(option("--cert-file", "--tls-cert-file"), option("--key-file", "--tls-private-key-file"))
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+def test_a_cluster_is_ready_when_its_default_namespace_is_there(tmp_path: Path) -> None:
+    for name in ("etcd", "kube-apiserver"):
+        (tmp_path / name).write_text(f"#!{sys.executable}\n{_SLOW_API_SERVER}")
+        (tmp_path / name).chmod(0o755)
+    with DevCluster.start(components=(), binaries=Binaries(tmp_path)):
+        assert (tmp_path / "asked").read_text() == "xxxx"
 
 
 def test_logs_in_a_directory_of_the_callers_stay(tmp_path: Path) -> None:

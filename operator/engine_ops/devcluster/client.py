@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import ssl
 from pathlib import Path
 from types import TracebackType
@@ -46,10 +47,10 @@ class ApiClient:
     key_pair : KeyPair
         The client certificate.
     timeout_seconds : float
-        How long one request may take.
+        How long the server may be silent over a request. Generous: it shares the machine with whoever asks it.
     """
 
-    def __init__(self, *, server: str, ca_file: Path, key_pair: KeyPair, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, *, server: str, ca_file: Path, key_pair: KeyPair, timeout_seconds: float = 60.0) -> None:
         context = ssl.create_default_context(cafile=str(ca_file))
         context.load_cert_chain(key_pair.certificate, key_pair.key)
         address = urlsplit(server)
@@ -95,6 +96,7 @@ class ApiClient:
         """
         payload = None if body is None else json.dumps(body).encode()
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        self._leave_closed()
         try:
             self._connection.request(method, path, payload, headers)
             response = self._connection.getresponse()
@@ -112,3 +114,16 @@ class ApiClient:
             message = json.loads(text).get("message", text) if is_json else text
             raise ApiError(response.status, f"{method} {path}: {response.status} {message}")
         return json.loads(text) if is_json else text
+
+    def _leave_closed(self) -> None:
+        """Leave a connection that the server has closed: it does so after 90 s in which nothing was asked.
+
+        Nobody has asked anything, so what there is to be read is the end, or a farewell before it.
+        """
+        kept = self._connection.sock
+        if kept is None:
+            return
+        poll = select.poll()
+        poll.register(kept, select.POLLIN)
+        if poll.poll(0):
+            self._connection.close()

@@ -329,7 +329,7 @@ class DevCluster:
         prefix: str = "node",
         timeout_seconds: float = 60.0,
     ) -> list[str]:
-        """Add simulated nodes and wait until they are Ready, and pods may be placed on them.
+        """Add simulated nodes and wait until they are Ready, and take pods.
 
         Parameters
         ----------
@@ -359,16 +359,12 @@ class DevCluster:
             If one of them exists, or they do not become Ready in time.
         """
         names = [f"{prefix}-{index}" for index in range(count)]
+        taints_go = any(component.name == CONTROLLER_MANAGER for component in self.state.components)
         with self.client() as client:
             create_nodes(
                 client, names, cpu=cpu, memory=memory, pods=pods, labels=labels or {}, resources=resources or {}
             )
-            wait_until_nodes_ready(
-                client,
-                names,
-                timeout_seconds=timeout_seconds,
-                has_controllers=any(component.name == CONTROLLER_MANAGER for component in self.state.components),
-            )
+            wait_until_nodes_ready(client, names, timeout_seconds=timeout_seconds, taints_go=taints_go)
         return names
 
     def wait(self) -> None:

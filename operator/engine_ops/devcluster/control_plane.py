@@ -21,6 +21,8 @@ from engine_ops.devcluster.state import ClusterState, ComponentState
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 5.0
+#: A start that should be given up is not seen before a request ends. Shorter than what is left of a stop after it.
+_PATIENCE_SECONDS = 10.0
 _PORT_TAKEN = "address already in use"
 
 ADMIN_KUBECONFIG = "admin.kubeconfig"
@@ -81,7 +83,9 @@ class ControlPlane:
         admin = self._kubeconfig(ADMIN_KUBECONFIG, "admin", self._credentials.admin)
         del admin
         self._link_kubectl()
-        with self._client(self._state.server, self._credentials.ca.certificate, self._credentials.admin) as client:
+        with ApiClient(
+            server=self._state.server, ca_file=self._credentials.ca.certificate, key_pair=self._credentials.admin
+        ) as client:
             if CONTROLLER_MANAGER in self._chosen:
                 path = self._kubeconfig("controller-manager.kubeconfig", "kcm", self._credentials.controller_manager)
                 arguments = command_lines.controller_manager_arguments(self._credentials, kubeconfig=path)
@@ -95,13 +99,7 @@ class ControlPlane:
                 path = self._kubeconfig("kwok.kubeconfig", "kwok", self._credentials.kwok)
                 stages = write_stages(self._directory / "stages.yaml")
                 self._spawn(KWOK, command_lines.kwok_arguments(kubeconfig=path, stages=stages))
-            if CONTROLLER_MANAGER in self._chosen:
-                account = "/api/v1/namespaces/default/serviceaccounts/default"
-                self._await(
-                    CONTROLLER_MANAGER,
-                    "made the default ServiceAccount",
-                    lambda: bool(client.request("GET", account)),
-                )
+        self._await_first_objects()
         for name in self._chosen:
             self._check_alive(name)
         self._state.ready = True
@@ -161,8 +159,19 @@ class ControlPlane:
             self._await(APISERVER, "answered /readyz", lambda: bool(client.request("GET", "/readyz")))
         return url
 
+    def _await_first_objects(self) -> None:
+        """Wait for what everybody takes for given: the API server and the controllers make it once they are up."""
+        namespace = "/api/v1/namespaces/default"
+        account = f"{namespace}/serviceaccounts/default"
+        with self._client(self._state.server, self._credentials.ca.certificate, self._credentials.admin) as client:
+            self._await(APISERVER, "made the default namespace", lambda: bool(client.request("GET", namespace)))
+            if CONTROLLER_MANAGER in self._chosen:
+                self._await(
+                    CONTROLLER_MANAGER, "made the default ServiceAccount", lambda: bool(client.request("GET", account))
+                )
+
     def _client(self, server: str, ca_file: Path, key_pair: KeyPair) -> ApiClient:
-        return ApiClient(server=server, ca_file=ca_file, key_pair=key_pair)
+        return ApiClient(server=server, ca_file=ca_file, key_pair=key_pair, timeout_seconds=_PATIENCE_SECONDS)
 
     def _kubeconfig(self, file_name: str, user: str, key_pair: KeyPair) -> Path:
         return kubeconfig.write_for_certificate(

@@ -11,7 +11,6 @@ from engine_ops.devcluster.errors import DevClusterError
 
 _POLL_SECONDS = 0.05
 _NOT_READY = "node.kubernetes.io/not-ready"
-"""The taint that the API server gives to each new node, and the controller manager takes from it some time later."""
 
 
 def node_object(
@@ -87,9 +86,9 @@ def create_nodes(
 
 
 def wait_until_nodes_ready(
-    client: ApiClient, names: Iterable[str], *, timeout_seconds: float, has_controllers: bool
+    client: ApiClient, names: Iterable[str], *, timeout_seconds: float, taints_go: bool = False
 ) -> None:
-    """Wait until nodes are Ready, and pods may be placed on them.
+    """Wait until nodes are Ready, and take pods.
 
     Parameters
     ----------
@@ -99,8 +98,9 @@ def wait_until_nodes_ready(
         What they are called.
     timeout_seconds : float
         How long to wait.
-    has_controllers : bool
-        Whether there is a controller manager, which takes the taint of new nodes from them.
+    taints_go : bool
+        Whether there is a controller manager, which takes off the taint that the API server gave them, a moment after
+        they have become Ready. Before that no pod fits on them.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def wait_until_nodes_ready(
     count = len(waiting)
     deadline = time.monotonic() + timeout_seconds
     while waiting:
-        for node in client.request("GET", "/api/v1/nodes?resourceVersion=0")["items"]:
-            if _is_ready(node) and not (has_controllers and _is_tainted(node)):
+        for node in client.request("GET", "/api/v1/nodes")["items"]:
+            if _is_ready(node) and not (taints_go and _is_kept_free(node)):
                 waiting.discard(node["metadata"]["name"])
         if waiting and time.monotonic() > deadline:
             raise DevClusterError(
@@ -128,5 +128,5 @@ def _is_ready(node: Mapping[str, Any]) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-def _is_tainted(node: Mapping[str, Any]) -> bool:
+def _is_kept_free(node: Mapping[str, Any]) -> bool:
     return any(taint["key"] == _NOT_READY for taint in node["spec"].get("taints", []))

@@ -145,9 +145,9 @@ def _try_lock(directory: Path) -> FileLock | None:
 
 def is_live(directory: Path) -> bool:
     """Tell whether a cluster's supervisor lives: it holds the lock for all of its life, however it ends."""
-    if not directory.is_dir():
-        return False
     with _registry():
+        if not directory.is_dir():
+            return False  # the lock would make it
         lock = _try_lock(directory)
         if lock is None:
             return directory.is_dir()
