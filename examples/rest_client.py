@@ -49,9 +49,13 @@ def ask_wrongly(client: EngineOpsClient) -> None:
 def follow(client: EngineOpsClient) -> None:
     """Ask, and do not wait: each better answer is told as it is found."""
     items = [{"id": f"job-{n}", "cpu": f"{1000 + 37 * n % 700}m", "memory": f"{1 + 5 * n % 9}Gi"} for n in range(60)]
-    client.submit(
-        OptimizationRequest(id="long", type="resource", data={"items": items, "nodeCapacity": NODE}, search_seconds=2)
+    request = OptimizationRequest(
+        id="long",
+        type="resource",
+        data={"items": items, "nodeCapacity": NODE},
+        search_seconds=25,  # at most: it ends as soon as no better answer is possible
     )
+    client.submit(request)
     for event in client.events("long"):
         if isinstance(event, OptimizationResult):
             result = event.result or {}
