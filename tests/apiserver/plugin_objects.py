@@ -10,9 +10,7 @@ import importlib
 import itertools
 import json
 import os
-import random
 import re
-import socket
 import sys
 import time
 import uuid
@@ -26,6 +24,7 @@ from request_objects import SMALL, RequestObjects, answered, condition
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.client import ApiClient, ApiError
 from engine_ops.ml.testing import sample_history
+from reserved_port import reserved_port
 
 WAIT_SECONDS = 60.0
 PLUGINS_PATH = "/apis/engineops.dev/v1alpha1/optimizerplugins"
@@ -231,7 +230,8 @@ class Operators:
 
     def __init__(self, kubeconfig: Path, namespace: str, *arguments: str) -> None:
         self._kubeconfig = kubeconfig
-        self.health = Health(f"127.0.0.1:{free_port()}")
+        self._held = contextlib.ExitStack()
+        self.health = Health(f"127.0.0.1:{self._held.enter_context(reserved_port())}")
         self._arguments = (
             f"--namespace={namespace}",
             "--workers=1",
@@ -248,26 +248,13 @@ class Operators:
         for process in reversed(self.started):
             process.stop()
             sys.stderr.write(process.stderr)  # pytest shows it with a test that failed
+        self._held.close()
 
     def start(self) -> OperatorProcess:
         """Start one."""
         process = OperatorProcess(self._kubeconfig, *self._arguments, environment={"PYTHONPATH": SEARCH_PATH})
         self.started.append(process)
         return process.start()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, and that nobody is given either who asks for any.
-
-    It is bound only later, and again after each restart: one of those that the kernel gives out for connections could
-    be another's by then.
-    """
-    given_out_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10_000, given_out_from)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextlib.contextmanager

@@ -19,11 +19,11 @@ from history_solves import Solves
 from request_objects import RequestObjects
 
 from engine_ops.devcluster import DevCluster
-from engine_ops.devcluster.ports import free_ports
 from engine_ops.history import names
 from engine_ops.history.codec import FORMAT, unwrap, wrap
 from engine_ops.kube.connection import Connection
 from engine_ops.kube.errors import ApiError, UnavailableError
+from reserved_port import reserved_port
 
 NEVER = "--history-flush-seconds=600"
 ONE, TWO, THREE = (names.segment_name(sequence) for sequence in (1, 2, 3))
@@ -54,12 +54,18 @@ def keepers(cluster: DevCluster, namespace: str, place: HistoryPlace, tmp_path: 
         yield made
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port for an operator's probes."""
+    with reserved_port() as held:
+        yield held
+
+
 @pytest.mark.usefixtures("node")
 def test_config_maps_are_edited_and_deleted_by_hand_while_the_operator_runs(
-    cluster: DevCluster, namespace: str, keepers: Keepers, place: HistoryPlace, solves: Solves
+    cluster: DevCluster, namespace: str, keepers: Keepers, place: HistoryPlace, solves: Solves, port: int
 ) -> None:
     seeded = place.seed(1200)
-    (port,) = free_ports(1)
     operator = keepers.start(f"--probes=http://127.0.0.1:{port}/healthz")
     solves.make("waits", workloadRef={"kind": "Job", "name": "late"})
     solves.make_some("first", 5)
@@ -136,10 +142,9 @@ def test_config_maps_are_edited_and_deleted_by_hand_between_two_operators(
 
 
 def test_another_client_writes_the_head_all_the_time(
-    cluster: DevCluster, keepers: Keepers, place: HistoryPlace, solves: Solves
+    cluster: DevCluster, keepers: Keepers, place: HistoryPlace, solves: Solves, port: int
 ) -> None:
     seeded = place.seed(450)
-    (port,) = free_ports(1)
     keepers.start(f"--probes=http://127.0.0.1:{port}/healthz")
     with Toucher(cluster, place.name) as toucher:
         wait_until(lambda: toucher.count > 20, "the head is being written")

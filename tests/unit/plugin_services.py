@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -37,16 +36,6 @@ async def serving(plugin: Any, port: int = 0, **options: Any) -> AsyncIterator[i
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-
-
-@contextlib.contextmanager
-def kept_port() -> Iterator[int]:
-    """Keep a port for services that come and go: between them nobody else gets it, and nobody listens there."""
-    with socket.socket() as kept:
-        # As servers do: who listens later may share the address.
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        yield kept.getsockname()[1]
 
 
 def response(status: int, body: bytes | str | dict[str, Any], *headers: str, kind: str = "application/json") -> bytes:

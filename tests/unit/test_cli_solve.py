@@ -161,7 +161,7 @@ async def _answer(file: str) -> list[Answered]:
         return await answer_all(read_manifests([file]), pool)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     counts=st.lists(st.integers(1, 20), min_size=1, max_size=6),
     cpu_milli=st.lists(st.integers(100, 5000), min_size=6, max_size=6),

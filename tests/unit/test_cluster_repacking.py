@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine_ops.api.faults import InvalidDataError
@@ -217,7 +217,7 @@ def clusters(draw: st.DrawFn) -> tuple[ClusterSnapshot, ClusterSelection]:
     return cluster(nodes, pods), chosen
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(clusters(), st.integers(0, 3))
 def test_what_holds_for_every_answer(question: tuple[ClusterSnapshot, ClusterSelection], seed: int) -> None:
     snapshot, chosen = question
@@ -231,7 +231,7 @@ def test_what_holds_for_every_answer(question: tuple[ClusterSnapshot, ClusterSel
     assert values == sorted(values, reverse=True)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(clusters())
 def test_no_repacking_beats_the_bound(question: tuple[ClusterSnapshot, ClusterSelection]) -> None:
     snapshot, chosen = question

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine_ops.api.faults import InvalidDataError
@@ -147,7 +147,7 @@ def clusters(draw: st.DrawFn, names: Sequence[str]) -> ClusterSnapshot:
 
 @pytest.mark.parametrize("names", [[SHARE], [SHARE, CARD]], ids=["one resource", "two resources"])
 def test_what_holds_for_every_answer(names: list[str]) -> None:
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=200)
     @given(clusters(names), st.integers(0, 3))
     def holds(snapshot: ClusterSnapshot, seed: int) -> None:
         told = answers(snapshot, SHARED[: len(names)], seed=seed)

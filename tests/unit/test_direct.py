@@ -223,7 +223,7 @@ _JSON = st.recursive(
 
 
 @given(data=st.binary(max_size=40) | _JSON.map(lambda value: json.dumps({"items": value}).encode()))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_the_data_is_the_faults_begin_there(data: bytes) -> None:
     async def test() -> None:
         async with door() as at:

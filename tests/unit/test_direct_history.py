@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hosted_world import on_a_loop
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.controllers.direct_history import SelectedPoints, namespaces_of, select
@@ -68,7 +68,6 @@ _TYPES = st.sampled_from(["resource", "ml-driven"])
         limit=st.none() | st.integers(0, 70),
     ),
 )
-@settings(deadline=None)
 def test_a_selection_is_what_one_would_choose_by_hand(
     facts: list[tuple[str, str]], capacity: int, block_points: int, stored: bool, chosen: PointFilter
 ) -> None:

@@ -147,7 +147,7 @@ _CHANGES = st.lists(
 
 
 @given(changes=_CHANGES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_lineup_names_whom_the_manager_selects_whatever_has_changed(
     changes: list[tuple[str, dict[str, Any] | None]],
 ) -> None:

@@ -6,7 +6,7 @@ import random
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.history import block as blocks
@@ -99,7 +99,6 @@ def test_a_sealed_block_is_the_same_before_and_after_it_was_encoded(monkeypatch:
     assert (list(decoded.points()), list(decoded.keys())) == (expected, keys)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS)), max_size=80),
     st.integers(1, 12),

@@ -24,9 +24,7 @@ from engine_ops.history.codec import (
 )
 from engine_ops.ml.data_point import WorkloadDataPoint
 
-relaxed = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+relaxed = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def exactly(points: Sequence[WorkloadDataPoint]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.history.collector import WorkloadCollector
@@ -24,7 +24,6 @@ def numbers(points: Sequence[WorkloadDataPoint]) -> list[int]:
     return [each.metadata["number"] for each in points]
 
 
-@settings(deadline=None)
 @given(count=st.integers(0, 60), capacity=st.integers(1, 40), block_points=st.integers(1, 12))
 def test_the_ring_keeps_the_newest(count: int, capacity: int, block_points: int) -> None:
     collector = WorkloadCollector(capacity, block_points=block_points)

@@ -54,7 +54,7 @@ few_kinds = st.lists(plain_points, min_size=1, max_size=3).flatmap(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(made=few_kinds | st.lists(plain_points, max_size=12) | st.lists(points, max_size=6), data=st.data())
 def test_columns_are_written_as_the_points_that_they_hold(made: list[WorkloadDataPoint], data: st.DataObject) -> None:
     block = Block()

@@ -89,7 +89,7 @@ actions = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(actions, st.integers(1, 30), st.sampled_from([1, 400, 2_000, 1 << 20]), st.integers(2, 6))
 def test_the_view_is_what_the_collector_holds(
     steps: list[tuple[str, int]], capacity: int, limit_bytes: int, chunk: int

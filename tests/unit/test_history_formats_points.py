@@ -70,7 +70,7 @@ def round_trip(kind: str, points: list[WorkloadDataPoint], directory: Path) -> I
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "parquet"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=60)
 @given(points=st.lists(POINTS, min_size=1, max_size=4))
 def test_what_is_exported_is_imported_again(kind: str, tmp_path: Path, points: list[WorkloadDataPoint]) -> None:
     assert [plain(point) for point in round_trip(kind, points, tmp_path)] == [plain(point) for point in points]
@@ -203,7 +203,7 @@ def test_what_is_whole_before_a_fault_is_read(text: str, says: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=40)
 @given(content=st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace")))
 @example(content=b"[]")
 def test_whatever_a_file_holds_it_is_read_or_told(kind: str, content: bytes, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_each_finished_solve_is_one_point_whatever_dies_when(steps: list[tuple[str, int, int]]) -> None:
     async def main() -> None:

@@ -141,7 +141,7 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(long_text, values, max_size=30), st.dictionaries(long_text, st.floats(), max_size=40))
 def test_no_point_exceeds_its_size_and_cutting_again_cuts_nothing(
     metadata: dict[str, Any], usage: dict[str, float]

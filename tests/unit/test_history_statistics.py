@@ -49,7 +49,7 @@ def text(point: WorkloadDataPoint) -> str:
     return repr(point)  # NaN is not equal to itself, its text is
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(points, max_size=40), filters, st.integers(1, 50), st.integers(1, 9))
 def test_filters_and_statistics(
     made: list[WorkloadDataPoint], wanted: dict[str, Any], capacity: int, block_points: int

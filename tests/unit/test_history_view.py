@@ -76,7 +76,7 @@ def mixed() -> World:
 indices = st.none() | st.integers(-20, 20)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(indices, indices, indices.filter(lambda step: step != 0), st.booleans())
 def test_it_is_a_sequence(start: int | None, stop: int | None, step: int | None, again: bool) -> None:
     world = mixed()
@@ -258,7 +258,7 @@ def test_a_size_that_cannot_be() -> None:
         HistoryView().apply(HistoryUpdate(-1))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(0, 2), st.data())
 def test_damaged_bytes_are_said_to_be(form: int, data: st.DataObject) -> None:
     """Flipped bits are found when points are read, or give other points: never another exception."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import run_in_virtual_time
 
@@ -99,7 +99,6 @@ async def held_for(api: ApiServer, seconds: float) -> float | None:
     return asyncio.get_running_loop().time()
 
 
-@settings(deadline=None)
 @given(begin=MOMENTS, seconds=st.floats(0.0, 8.0), manner=MANNERS, latency=LATENCIES)
 def test_an_api_server_that_is_away_for_eight_seconds_ends_nothing(
     begin: float, seconds: float, manner: str, latency: float
@@ -109,7 +108,6 @@ def test_an_api_server_that_is_away_for_eight_seconds_ends_nothing(
     assert api.written[-1] > 110.0, "it was renewed to the end"
 
 
-@settings(deadline=None)
 @given(begin=MOMENTS, manner=MANNERS, latency=LATENCIES)
 def test_one_that_is_away_for_longer_ends_it_before_another_may_take_the_lease(
     begin: float, manner: str, latency: float
@@ -175,7 +173,6 @@ def test_a_lease_that_another_holds_is_lost_at_once() -> None:
     run_in_virtual_time(main())
 
 
-@settings(deadline=None)
 @given(begin=MOMENTS, seconds=st.floats(0.0, 60.0), manner=MANNERS)
 def test_two_never_hold_it_at_once(begin: float, seconds: float, manner: str) -> None:
     async def main() -> None:

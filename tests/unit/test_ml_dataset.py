@@ -181,7 +181,7 @@ FULL = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(FULL, max_size=4))
 def test_a_file_gives_back_every_bit(tmp_path_factory: pytest.TempPathFactory, points: list[WorkloadDataPoint]) -> None:
     path = tmp_path_factory.mktemp("dataset") / "points.json"

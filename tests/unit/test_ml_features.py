@@ -84,7 +84,6 @@ def named(dataset: WorkloadDataset, row: int) -> dict[str, float]:
     return dict(zip(dataset.feature_names(), vectors[row], strict=True))
 
 
-@settings(deadline=None)
 @given(DATASETS, st.randoms(use_true_random=False))
 def test_serving_builds_the_vector_of_training(points: list[WorkloadDataPoint], order: random.Random) -> None:
     dataset = WorkloadDataset(points)
@@ -104,7 +103,6 @@ def test_serving_builds_the_vector_of_training(points: list[WorkloadDataPoint], 
                 assert same(dataset.features(request_of(point), history), vector)
 
 
-@settings(deadline=None)
 @given(DATASETS, st.data())
 def test_no_outcome_of_a_point_is_a_feature_of_it(points: list[WorkloadDataPoint], data: st.DataObject) -> None:
     row = data.draw(st.integers(0, len(points) - 1))
@@ -120,7 +118,6 @@ def test_no_outcome_of_a_point_is_a_feature_of_it(points: list[WorkloadDataPoint
     assert same(schema.vector(Request.of_point(point), Lags(changed)), before)
 
 
-@settings(deadline=None)
 @given(DATASETS)
 def test_what_is_known_later_changes_nothing(points: list[WorkloadDataPoint]) -> None:
     schema = FeatureSchema.fit(points)
@@ -130,7 +127,6 @@ def test_what_is_known_later_changes_nothing(points: list[WorkloadDataPoint]) ->
         assert same(schema.vector(request, Lags(earlier)), schema.vector(request, Lags(points)))
 
 
-@settings(deadline=None)
 @given(DATASETS)
 @example(
     [WorkloadDataPoint(n, f"t{n}", {f"r{n}": 1}, 1, True, {"request": {f"f{n}": n, "w": str(n)}}) for n in range(90)]
@@ -309,7 +305,7 @@ def test_key_of_a_workload() -> None:
     assert workload_key(WorkloadDataPoint(0, "t", {}, 1, True, {"workload": "x"})) is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(DATASETS)
 def test_a_schema_that_was_set_is_the_one_that_serves(points: list[WorkloadDataPoint]) -> None:
     schema = FeatureSchema.fit(points[:1])

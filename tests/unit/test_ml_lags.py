@@ -18,7 +18,7 @@ from engine_ops.ml.request import Request
 
 OUTCOMES = ("success", "duration", "usage:cpu", "usage:memory")
 
-relaxed = settings(deadline=None, max_examples=80)
+relaxed = settings(max_examples=80)
 
 
 def point(

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.ml import WorkloadDataPoint
@@ -148,7 +148,6 @@ POINTS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(points=st.lists(POINTS, min_size=10, max_size=40), size=SIZES, index=st.integers(0, 1))
 def test_any_history_gives_sane_predictions_saved_or_not(
     points: list[WorkloadDataPoint], size: float | None, index: int

@@ -81,7 +81,7 @@ def test_most_outcomes_lie_between_its_quantiles(model: QuantileBoostingModel) -
     assert 0.6 < np.mean(inside) < 0.95  # 0.8, but for what the sample says
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_quantiles_never_cross(model: QuantileBoostingModel, data: st.DataObject) -> None:
     width = len(model.feature_names or ())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from growing_list import GrowingList
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.ml import WorkloadDataPoint, scoring
@@ -90,7 +90,6 @@ POINTS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(POINTS, min_size=10, max_size=60))
 def test_without_a_season_it_is_the_baseline(points: list[WorkloadDataPoint]) -> None:
     model = trained(points, season_ms=None)
@@ -107,7 +106,6 @@ def test_without_a_season_it_is_the_baseline(points: list[WorkloadDataPoint]) ->
             assert predict(model, WEEK_LATER, name, kind) == scoring.nested(expected)
 
 
-@settings(deadline=None)
 @given(st.lists(POINTS, min_size=10, max_size=60))
 def test_saved_as_json_it_predicts_the_same(points: list[WorkloadDataPoint]) -> None:
     model = trained(points)
@@ -138,7 +136,6 @@ def in_order(points: list[WorkloadDataPoint]) -> list[WorkloadDataPoint]:
     return sorted(points, key=known_at)
 
 
-@settings(deadline=None)
 @given(st.lists(POINTS, min_size=1, max_size=60), st.integers(1, 30), st.integers(1, 9), st.booleans())
 def test_it_keeps_up_with_a_history(points: list[WorkloadDataPoint], capacity: int, step: int, saved: bool) -> None:
     """It knows what a model knows that took the whole history over, and reads what is new only."""
@@ -166,7 +163,6 @@ def test_it_keeps_up_with_a_history(points: list[WorkloadDataPoint], capacity: i
     assert len(model._recent) <= 16 * len(history), "something is kept of what is gone"
 
 
-@settings(deadline=None)
 @given(st.lists(POINTS, min_size=1, max_size=40), st.integers(1, 9))
 def test_an_outcome_may_be_recorded_later_than_a_newer_one(points: list[WorkloadDataPoint], step: int) -> None:
     history = GrowingList(points[:step])

@@ -176,7 +176,7 @@ def test_a_job_whose_pods_cannot_be_read_is_recorded_without(cluster: Cluster, o
     assert jobs_recorded(operator) == {job: 1}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.sampled_from(["add", "end", "end", "delete", "step", "step", "flush", "kill", "away", "back"]), max_size=60

@@ -91,7 +91,7 @@ amounts = st.lists(st.floats(0, 100), min_size=1, max_size=60)
 levels = st.floats(0.01, 1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(amounts, levels, levels, st.floats(0, 2), st.floats(0, 2))
 def test_more_is_asked_for_with_a_higher_quantile_and_margin(
     samples: list[float], level: float, other: float, margin: float, wider: float
@@ -106,7 +106,7 @@ def test_more_is_asked_for_with_a_higher_quantile_and_margin(
     assert request(low, small) <= request(low, large)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     amounts, levels, st.sampled_from(("none", "request", "peak")), st.tuples(st.floats(0.01, 50), st.floats(0.01, 50))
 )
@@ -136,7 +136,7 @@ def test_interval_limits_and_bounds_are_in_order(
         assert parse_quantity(answer["limits"].get(resource, "1E")) >= request
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=80), levels)
 def test_quantile_is_numpys_inverse_distribution(samples: list[float], level: float) -> None:
     ordered = np.sort(np.array(samples))

@@ -163,7 +163,7 @@ def drawn_advice(draw: st.DrawFn, subjects: list[str], nodes: list[str]) -> dict
     return advice
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), packing_requests())
 def test_any_advice_gives_a_feasible_packing(data: st.DataObject, request_: tuple[Any, Any]) -> None:
     names = [kind["name"] for kind in request_[0].get("nodeTypes", ())]
@@ -173,7 +173,7 @@ def test_any_advice_gives_a_feasible_packing(data: st.DataObject, request_: tupl
         check_packing(*request_, found.answer)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.one_of(placement_problems(), spacious_problems()))
 def test_any_advice_gives_a_placement_that_passes_every_filter(data: st.DataObject, request_: dict[str, Any]) -> None:
     subjects, nodes = ([entry["id"] for entry in request_[kind]] for kind in ("tasks", "nodes"))

@@ -62,7 +62,7 @@ envelopes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.one_of(values, envelopes), st.sampled_from(QUESTIONS))
 def test_whatever_comes_back_is_read_or_refused_with_a_reason(returned: Any, question: Question) -> None:
     reply = read_reply(returned, question, algorithm="mine")
@@ -236,7 +236,7 @@ def test_faulty_data_of_the_built_in_is_the_authors_to_correct() -> None:
         question_of("resource", {"items": [], "workload_size": 200}, {})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(values)
 def test_json_goes_through_unchanged_or_is_refused(value: Any) -> None:
     try:

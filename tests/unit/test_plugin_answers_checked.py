@@ -89,7 +89,7 @@ def _places(value: Any) -> Any:
         yield from _places(item)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(packing_requests())
 def test_the_built_in_packing_is_accepted_with_its_score(request_: tuple[Data, Data]) -> None:
     answer = built_in("resource", *request_)
@@ -101,7 +101,7 @@ def test_the_built_in_packing_is_accepted_with_its_score(request_: tuple[Data, D
     assert holds_its_own(found, found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), packing_requests())
 def test_an_accepted_packing_is_feasible(data: st.DataObject, request_: tuple[Data, Data]) -> None:
     question = question_of("resource", *request_)
@@ -114,7 +114,7 @@ def test_an_accepted_packing_is_feasible(data: st.DataObject, request_: tuple[Da
         check_packing(*request_, found.answer)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.one_of(placement_problems(), spacious_problems()), st.sampled_from(("least-loaded", "balanced")))
 def test_the_built_in_placement_is_accepted_with_its_score(data: Data, strategy: str) -> None:
     constraints = {"strategy": strategy}
@@ -125,7 +125,7 @@ def test_the_built_in_placement_is_accepted_with_its_score(data: Data, strategy:
     assert found.answer.reason == answer.reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.one_of(placement_problems(), spacious_problems()))
 def test_an_accepted_placement_passes_every_filter(data: st.DataObject, request_: Data) -> None:
     ids = [task["id"] for task in request_["tasks"]] + [node["id"] for node in request_["nodes"]]
@@ -145,7 +145,7 @@ def test_an_accepted_placement_passes_every_filter(data: st.DataObject, request_
     assert not tasks
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), packing_requests(max_items=5, max_count=3))
 def test_a_packing_is_accepted_if_and_only_if_everything_fits(data: st.DataObject, request_: tuple[Data, Data]) -> None:
     question_data, constraints = request_
@@ -176,7 +176,7 @@ def test_a_packing_is_accepted_if_and_only_if_everything_fits(data: st.DataObjec
         check_packing(*request_, found.answer)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.one_of(placement_problems(), spacious_problems()))
 def test_a_placement_is_accepted_if_and_only_if_every_filter_passes(data: st.DataObject, request_: Data) -> None:
     oracle = Oracle(sorted(request_["nodes"], key=lambda node: node["id"]))
@@ -196,7 +196,7 @@ def test_a_placement_is_accepted_if_and_only_if_every_filter_passes(data: st.Dat
         assert given == {item["taskId"]: item["nodeId"] for item in placements}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(placement_problems())
 def test_one_task_is_answered_by_its_node(data: Data) -> None:
     one = {"task": data["tasks"][0], "nodes": data["nodes"]}
@@ -307,7 +307,7 @@ def test_a_bad_packing_is_refused_with_its_field(nodes: Any, reason: str) -> Non
     assert refused({"nodes": nodes}, question).startswith(reason)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.floats(0.001, 64), min_size=1, max_size=40),
     st.lists(st.floats(1, 2**40), min_size=1, max_size=40),
@@ -362,7 +362,7 @@ def kept_to(entry: Data, limit: str) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(sizings(), st.sampled_from(("none", "request", "peak")))
 def test_a_sizing_is_accepted_where_it_keeps_to_the_objective(entry: Data, limit: str) -> None:
     bounds = {"minCpu": 0.1, "maxCpu": 4, "minMemory": 1000, "maxMemory": "1Ti"}

@@ -157,5 +157,5 @@ class Machine(RuleBasedStateMachine):
         assert retry_at is None or retry_at <= self.now + POLICY.longest_wait_seconds
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestBreaker = Machine.TestCase

@@ -138,7 +138,7 @@ class Life:
         return len(points)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(GATES, EVENTS)
 def test_what_was_said_when_the_outcome_was_known_is_not_scored(gate: str, events: list[tuple[str, int]]) -> None:
     asyncio.run(Life(gate).run(events))

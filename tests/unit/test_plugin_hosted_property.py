@@ -131,7 +131,7 @@ class Run:
                 assert not candidate.passed
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(EVENTS, max_size=40))
 def test_any_order_of_events(events: list[tuple[Any, ...]]) -> None:
     @on_a_loop

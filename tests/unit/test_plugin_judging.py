@@ -72,7 +72,7 @@ def advice(draw: st.DrawFn, subjects: list[str], nodes: list[str]) -> Data:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), packing_requests())
 def test_a_packing_that_is_served_is_feasible_and_no_worse_than_the_built_ins(
     data: st.DataObject, request_: tuple[Data, Data]
@@ -93,7 +93,7 @@ def test_a_packing_that_is_served_is_feasible_and_no_worse_than_the_built_ins(
 _OF_ANSWER = ("algorithm", "message", "reason", "score", "summary", "objective", "lower_bound", "gap")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.one_of(placement_problems(), spacious_problems()))
 def test_a_placement_that_is_served_is_feasible_and_no_worse_than_the_built_ins(
     data: st.DataObject, request_: Data
@@ -119,7 +119,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_JSON)
 def test_rubbish_costs_nobody_the_answer_and_is_named(returned: Any) -> None:
     own = built_in("resource", PACKING)

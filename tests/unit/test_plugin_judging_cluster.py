@@ -146,7 +146,7 @@ def test_pods_that_are_not_modelled_are_placed_by_nobody() -> None:
 _KINDS = [kind(), kind(written=ANTI), kind(app="db", requests={"cpu": 400}), kind(written=near(labelSelector=WEB))]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["", "", "a", "b", "c"]), st.sampled_from(_KINDS)), min_size=1, max_size=9))
 def test_the_built_ins_own_placement_holds_its_own(pods: list[tuple[str, Any]]) -> None:
     nodes = [node("a"), node("b"), node("c", labels={"host": "b"})]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.ml.models import QuantileBoostingModel, SeasonalNaiveModel
@@ -63,7 +63,6 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-@settings(deadline=None)
 @given(states)
 def test_what_goes_in_comes_out(state: dict[str, Any]) -> None:
     encoded = encode_state(state)
@@ -73,7 +72,6 @@ def test_what_goes_in_comes_out(state: dict[str, Any]) -> None:
     assert digest_of(encode_state(state)) == digest_of(encoded)
 
 
-@settings(deadline=None)
 @given(arrays())
 def test_arrays_can_be_written_to_and_are_in_the_machines_order(array: np.ndarray[Any, Any]) -> None:
     decoded = decode_state(encode_state({"a": array}))["a"]
@@ -82,7 +80,6 @@ def test_arrays_can_be_written_to_and_are_in_the_machines_order(array: np.ndarra
     assert decoded.dtype.isnative
 
 
-@settings(deadline=None)
 @given(states, st.data())
 def test_damage_is_found_or_does_none(state: dict[str, Any], data: st.DataObject) -> None:
     encoded = bytearray(encode_state(state))
@@ -95,7 +92,6 @@ def test_damage_is_found_or_does_none(state: dict[str, Any], data: st.DataObject
     assert same(decoded, state)  # zlib's last byte has bits that mean nothing
 
 
-@settings(deadline=None)
 @given(states, st.data())
 def test_a_part_is_no_state(state: dict[str, Any], data: st.DataObject) -> None:
     encoded = encode_state(state)
@@ -109,7 +105,6 @@ def packed(value: Any) -> bytes:
     return MAGIC + zlib.compress(value if isinstance(value, bytes) else msgspec.msgpack.encode(value))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_is_inside_is_a_state_or_refused(inside: bytes) -> None:
     try:

@@ -63,7 +63,7 @@ def test_looks_double(count: int) -> None:
     assert look == 0 if count < 30 else (look % 30 == 0 and 2 * look > count and math.log2(look // 30).is_integer())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(30, 119), st.integers(0, 3))
 def test_between_two_looks_the_decision_stands(count: int, seed: int) -> None:
     ours, theirs = noisy(0.95, 120), noisy(1.0, 120, 1)
@@ -73,7 +73,7 @@ def test_between_two_looks_the_decision_stands(count: int, seed: int) -> None:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(losses, st.data())
 def test_a_bound_is_above_the_mean_and_scales_with_the_losses(ours: list[float], data: st.DataObject) -> None:
     theirs = data.draw(st.lists(st.floats(0, 1e6), min_size=len(ours), max_size=len(ours)))

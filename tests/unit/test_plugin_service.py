@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import aiohttp
 import pydantic
 import pytest
-from plugin_services import ask, feed, history, kept_port, point, run, serving, started, until
+from plugin_services import ask, feed, history, point, run, serving, started, until
 from plugin_stand_ins import Algorithm, ModelPlugin
 
 from engine_ops.ml import BaseMLModel, MLPluginInterface, PluginMetadata, PredictionResult, WorkloadDataPoint
 from engine_ops.plugins.instance import PluginBrokenError, PluginUnavailableError, Unanswered
 from engine_ops.plugins.messages import Replied
+from reserved_port import reserved_port
 
 
 class Scale(pydantic.BaseModel):
@@ -375,7 +376,7 @@ def test_a_service_that_starts_anew_gets_settings_model_and_history_again() -> N
             assert opened.counters.restarts == 0, "the model is not lost"
             await instance.__aexit__(None, None, None)
 
-    with kept_port() as kept:
+    with reserved_port() as kept:
         run(main())
 
 
@@ -393,7 +394,7 @@ def test_a_model_without_a_saved_form_is_lost_with_the_service() -> None:
             assert opened.opened.is_trained is False
             await instance.__aexit__(None, None, None)
 
-    with kept_port() as kept:
+    with reserved_port() as kept:
         run(main())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from plugin_services import ask, feed, history, kept_port, point, run, started
+from plugin_services import ask, feed, history, point, run, started
 
 from engine_ops.history.collector import WorkloadCollector
 from engine_ops.plugins.instance import Unanswered
@@ -25,6 +25,7 @@ from engine_ops.plugins.service_messages import MAX_BODY_BYTES, MAX_STATE_BYTES,
 from engine_ops.plugins.service_settings import INFO_SECONDS, OPENING_SECONDS
 from engine_ops.plugins.service_worker import MAX_WAITING
 from engine_ops.plugins.serving import STUCK_AFTER_SECONDS
+from reserved_port import reserved_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugin-services.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -72,7 +73,7 @@ def test_the_example_of_the_page_is_a_plugin() -> None:
             assert (await instance.ask(ask())).no == "nothing is known of None"
             assert instance.counters.failures == instance.counters.crashes == 0
 
-    with kept_port() as port:
+    with reserved_port() as port:
         run(main())
 
 
@@ -88,7 +89,7 @@ def test_serve_answers_until_it_is_told_to_end() -> None:
             assert reply.no is None
         assert process.returncode == 0
 
-    with kept_port() as port:
+    with reserved_port() as port:
         run(main())
 
 

@@ -17,7 +17,6 @@ from plugin_services import (
     feed,
     history,
     instance_at,
-    kept_port,
     point,
     response,
     run,
@@ -28,6 +27,7 @@ from plugin_services import (
 from engine_ops.plugins.breaker import BreakerPolicy
 from engine_ops.plugins.instance import PluginBrokenError, PluginUnavailableError, Unanswered
 from engine_ops.plugins.messages import MAX_REPLY_BYTES, Replied
+from reserved_port import reserved_port
 
 
 def endless(_asked: dict[str, Any]) -> bytes:
@@ -205,7 +205,7 @@ def test_a_refused_connection_is_tried_again_later() -> None:
             assert isinstance(await instance.ask(ask()), Replied)
             await instance.close()
 
-    with kept_port() as kept:
+    with reserved_port() as kept:
         run(main())
 
 
@@ -240,7 +240,7 @@ def test_a_service_that_goes_and_comes_back() -> None:
             assert instance.counters.crashes == 0
             await instance.close()
 
-    with kept_port() as kept:
+    with reserved_port() as kept:
         run(main())
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from plugin_services import ask, feed, history, kept_port, point, run, serving, until
+from plugin_services import ask, feed, history, point, run, serving, until
 from test_plugin_service import MeanPlugin
 
 from engine_ops.api.optimizerplugin import OptimizerPluginSpec, PluginService
@@ -19,6 +19,7 @@ from engine_ops.plugins.manager import PluginManager
 from engine_ops.plugins.registry import PluginRegistry
 from engine_ops.plugins.said import Said
 from engine_ops.plugins.service_instance import ServiceInstance
+from reserved_port import reserved_port
 
 
 class Points:
@@ -116,7 +117,7 @@ def test_a_service_is_waited_for_trained_in_place_and_asked() -> None:
                 assert b"100" in ((await there.ask(say="numbers")).envelope or b"")
                 assert there.made == made, "one instance is enough, for training too"
 
-    with kept_port() as kept:
+    with reserved_port() as kept:
         run(main())
 
 
@@ -163,5 +164,5 @@ def test_a_service_that_is_replaced_is_asked_again_with_its_model() -> None:
                 await there.until(Reason.RUNNING, Reason.TRAINED)
                 assert b'"expected_duration":55.0' in ((await there.ask()).envelope or b"")
 
-    with kept_port() as kept:
+    with reserved_port() as kept:
         run(main())

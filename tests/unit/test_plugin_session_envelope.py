@@ -39,7 +39,7 @@ envelopes = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(envelopes | values)
 @example({"result": {"success_rate": 0.0, "recommended_resources": {"cpu": 2.0**63}}})
 def test_they_agree(returned: Any) -> None:

@@ -188,7 +188,7 @@ predictions = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(predictions, st.floats(0, 1e12), st.floats(0, 1)), max_size=8))
 def test_whatever_is_predicted_is_scored_finitely_or_not_at_all(
     steps: list[tuple[dict[str, object], float, float]],

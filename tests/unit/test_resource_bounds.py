@@ -85,7 +85,7 @@ def tiny(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"items": items, "nodeTypes": types}, constraints
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tiny())
 def test_the_bound_is_never_above_the_truth(request_: tuple[dict[str, Any], dict[str, Any]]) -> None:
     problem = build_problem(*parse(*request_))
@@ -96,7 +96,7 @@ def test_the_bound_is_never_above_the_truth(request_: tuple[dict[str, Any], dict
         assert bound.basis
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tiny())
 def test_the_truth_is_never_below_the_bound_nor_above_the_answer(
     request_: tuple[dict[str, Any], dict[str, Any]],
@@ -112,7 +112,7 @@ def test_the_truth_is_never_below_the_bound_nor_above_the_answer(
     assert (answer.objective or 0.0) >= best * unit - 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tiny(), st.integers(0, 12))
 def test_a_bound_that_is_enough_is_still_one_and_no_weaker_than_asked(
     request_: tuple[dict[str, Any], dict[str, Any]], enough: int
@@ -122,7 +122,7 @@ def test_a_bound_that_is_enough_is_still_one_and_no_weaker_than_asked(
     assert min(enough, whole) <= lower_bound(problem, problem.count, enough=enough).cost <= whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tiny())
 def test_only_complete_packings_at_the_bound_are_settled(request_: tuple[dict[str, Any], dict[str, Any]]) -> None:
     problem = build_problem(*parse(*request_))
@@ -150,7 +150,7 @@ def test_functions_are_superadditive_and_do_not_decrease(family: Any, capacity: 
                 assert image[one] + image[other] <= image[one + other]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(2, 2**53 - 1), st.data())
 @example(2**53 - 1, None)
 def test_functions_stay_exact_for_the_largest_amounts(capacity: int, data: Any) -> None:
@@ -216,7 +216,7 @@ def test_items_that_only_a_dear_type_holds_raise_the_bound() -> None:
     assert lower_bound(problem, problem.count).cost == 27
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 4), st.integers(1, 4), st.data())
 def test_the_simplex_stays_feasible_and_is_optimal_on_boxes(rows: int, columns: int, data: Any) -> None:
     number = st.integers(0, 9)

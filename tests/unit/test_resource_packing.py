@@ -122,19 +122,19 @@ def check(data: Data, constraints: Data, answer: Answer) -> None:
     assert answer.summary["unplacedCount"] == sum(entry["count"] for entry in result["unplacedItems"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(requests())
 def test_answers_are_feasible_complete_and_consistent(request_: tuple[Data, Data]) -> None:
     check(*request_, solve(*request_))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(requests(), st.integers(0, 3))
 def test_equal_seeds_give_equal_answers(request_: tuple[Data, Data], seed: int) -> None:
     assert solve(*request_, seed=seed).result == solve(*request_, seed=seed).result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(requests())
 def test_never_worse_than_first_fit_decreasing(request_: tuple[Data, Data]) -> None:
     problem = build_problem(*parse(*request_))
@@ -155,7 +155,7 @@ def test_never_worse_than_first_fit_decreasing(request_: tuple[Data, Data]) -> N
         assert cost_of(problem, peer) == nodes
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(requests(), st.randoms())
 def test_first_fit_is_the_same_in_plain_numbers_and_in_arrays(request_: tuple[Data, Data], random: Random) -> None:
     problem = build_problem(*parse(*request_))
@@ -168,7 +168,7 @@ def test_first_fit_is_the_same_in_plain_numbers_and_in_arrays(request_: tuple[Da
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(requests())
 def test_reports_get_better_and_end_with_the_answer(request_: tuple[Data, Data]) -> None:
     builds: list[Callable[[], Answer]] = []

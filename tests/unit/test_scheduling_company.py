@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduling_oracle import AFFINITY, Oracle
 
@@ -190,7 +190,7 @@ def snapshot(cluster: dict[str, Any]) -> ClusterSnapshot:
 SELECTION = ClusterSelection.model_validate({"nodes": {"labelSelector": {"matchLabels": {"open": "yes"}}}})
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(clusters())
 def test_placement_agrees_with_oracle(cluster: dict[str, Any]) -> None:
     answer = ClusterPlacementSolver(snapshot(cluster), SELECTION).solve({}, {}, Budget.of(0), ignore_report)
@@ -246,7 +246,7 @@ def masks(state: State, found: ClusterProblem) -> list[bytes]:
     return told
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(clusters(), st.data())
 def test_remove_is_as_if_never_placed(cluster: dict[str, Any], data: st.DataObject) -> None:
     found = (placement_problem if data.draw(st.booleans()) else repacking_problem)(snapshot(cluster), SELECTION)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_ops.api.faults import InvalidDataError
@@ -71,7 +71,6 @@ class Naive:
             units -= part
 
 
-@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(0, 4), min_size=1, max_size=4),
     steps=st.lists(

@@ -98,7 +98,7 @@ def fragmentation_by_hand(state: State, node: int) -> float:
     return weighted / weights
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(task_list=tasks, node_list=nodes, turns=st.lists(st.integers(0, 99), max_size=8))
 def test_the_gradient_is_what_a_placement_adds(
     task_list: list[dict[str, Any]], node_list: list[dict[str, Any]], turns: list[int]
@@ -137,7 +137,7 @@ def test_the_gradient_is_what_a_placement_adds(
                 assert after[int(device[node]),] == pytest.approx(best, abs=1e-3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(task_list=tasks, node_list=nodes, turns=st.lists(st.integers(0, 99), max_size=15))
 def test_what_is_kept_equals_what_a_fresh_state_works_out(
     task_list: list[dict[str, Any]], node_list: list[dict[str, Any]], turns: list[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduling_oracle import AFFINITY, Oracle, terms
 
@@ -234,7 +234,7 @@ def _check(data: dict[str, Any], answer: Answer, strategy: str, *, greedy: bool)
         assert count <= max(capacity.get("pods", count), node.get("podCount", 0))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.one_of(problems(), spacious_problems()), st.sampled_from(("least-loaded", "most-packed", "balanced")))
 def test_greedy_agrees_with_oracle(data: dict[str, Any], strategy: str) -> None:
     answer = _solve(data, strategy=strategy)
@@ -243,7 +243,7 @@ def test_greedy_agrees_with_oracle(data: dict[str, Any], strategy: str) -> None:
     _check(data, answer, strategy, greedy=True)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.one_of(problems(), spacious_problems()))
 def test_search_keeps_to_filters_and_is_never_worse(data: dict[str, Any]) -> None:
     def by_priority(answer: Answer) -> list[int]:
@@ -256,7 +256,7 @@ def test_search_keeps_to_filters_and_is_never_worse(data: dict[str, Any]) -> Non
     assert _solve(data, steps=8).result == searched.result
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(problems())
 def test_one_task_is_the_first_of_many(data: dict[str, Any]) -> None:
     task = data["tasks"][0]
@@ -272,7 +272,7 @@ def test_one_task_is_the_first_of_many(data: dict[str, Any]) -> None:
         }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(problems())
 def test_explain_tells_the_answer(data: dict[str, Any]) -> None:
     answer = _solve(data, steps=3)
@@ -287,7 +287,7 @@ def test_explain_tells_the_answer(data: dict[str, Any]) -> None:
             assert 0 <= float(row[2]) <= 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.floats(0, 60), min_size=1, max_size=20),
     st.lists(st.tuples(st.floats(0, 150), st.floats(0, 150)), min_size=1, max_size=5),

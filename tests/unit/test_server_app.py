@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from server_history import HistoryEngine
 from server_stand_in import HttpClient, HttpReply, StandInAccess, StandIns
@@ -403,7 +403,6 @@ def test_rights_in_words() -> None:
 APP = create_app(stand_ins(requests_per_second=0).services(), version="1")
 
 
-@settings(deadline=None)  # the whole application is asked
 @given(
     st.text(max_size=40),
     st.sampled_from(["GET", "POST", "PATCH", "DELETE", "PUT"]),

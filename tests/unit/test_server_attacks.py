@@ -603,7 +603,7 @@ class TestAnything:
     )
 
     @given(pieces=st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=20), splits=st.booleans())
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
     def test_no_bytes_end_in_a_fault_of_the_server(self, shared: Served, pieces: list[bytes], splits: bool) -> None:
         with shared.connect() as link:
             with contextlib.suppress(ConnectionError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from server_optimize_world import ASK, URL, Api, kind, run
 from server_stand_in import until
@@ -103,7 +103,6 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8), STEPS)
 def test_there_is_a_place_for_whoever_may_have_one_and_for_nobody_else(
     capacity: int, steps: list[tuple[str, str, bool, int]]

@@ -52,7 +52,6 @@ schema.app = _app()
 @schema.parametrize()
 @settings(
     max_examples=CASES,
-    deadline=None,
     derandomize="ENGINE_OPS_API_CASES" not in os.environ,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from server_history import HistoryEngine
 from server_stand_in import HttpClient, StandInAccess, StandIns
@@ -312,7 +312,6 @@ def test_without_kubernetes_plugins_are_called_what_they_call_themselves() -> No
 APP = create_app(stand_ins(requests_per_second=0).services(), version="1")
 
 
-@settings(deadline=None)  # the whole application is asked
 @given(st.text(max_size=30))
 def test_no_name_but_a_plugins_finds_one(name: str) -> None:
     async def main() -> None:

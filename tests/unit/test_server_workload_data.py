@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from server_history import BEGIN_MS, HOUR_MS, HistoryEngine, RealSelection, point, two_namespaces
 from server_stand_in import HttpClient, StandInAccess, StandIns
@@ -434,7 +434,6 @@ def test_whatever_else_is_no_time(text: str) -> None:
 APP = create_app(stand_ins(two_namespaces(), requests_per_second=0).services(), version="1")
 
 
-@settings(deadline=None)  # the whole application is asked
 @given(st.dictionaries(st.sampled_from(["type", "from", "to", "limit", "format", "namespace"]), st.text(max_size=12)))
 def test_any_filter_is_answered_or_named(filters: dict[str, str]) -> None:
     async def main() -> None:

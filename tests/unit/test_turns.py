@@ -123,7 +123,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(count=st.integers(1, 5), steps=_STEPS)
 def test_turns_are_neither_lost_nor_doubled(count: int, steps: list[tuple[str, int]]) -> None:
     async def body() -> None:

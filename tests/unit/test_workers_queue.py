@@ -216,7 +216,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(1, 4), st.integers(1, 5), STEPS)
 def test_whatever_happens_nobody_waits_who_need_not(
     size: int, recycle_after: int, steps: list[tuple[str, int]]

@@ -1,4 +1,4 @@
-"""A port for a server that is told where to listen, and may be started late or again."""
+"""A port for a server that is told where to listen, and that may be started late or again."""
 
 from __future__ import annotations
 
