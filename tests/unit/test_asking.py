@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from virtual_time import run_in_virtual_time
 
 from engine_ops.api.optimizationrequest import OptimizationRequestSpec
 from engine_ops.api.reasons import Reason
@@ -197,7 +198,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async with asyncio.timeout(60):
             await test()
 
-    asyncio.run(bounded())
+    run_in_virtual_time(bounded())
 
 
 async def until(condition: Callable[[], bool]) -> None:
