@@ -17,11 +17,11 @@ import pytest
 from api_users import ApiUsers, api_users
 from operator_process import OperatorProcess
 from plugin_objects import Operators, PluginObjects, own_namespace, wait_until
-from reserved_port import reserved_port
 
 from engine_ops import EngineOpsClient
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.certificates import CertificateAuthority
+from reserved_port import reserved_port
 
 CURL_SECONDS = 60.0
 GROUP = "engineops.dev"

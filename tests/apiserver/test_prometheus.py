@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import pytest
 import requests
 import yaml
-from reserved_port import reserved_port
 
 from engine_ops.api.reasons import Reason
 from engine_ops.history.health import HistoryHealth
@@ -29,6 +28,7 @@ from engine_ops.server.metrics import CONTENT_TYPE, Metrics
 from engine_ops.server.metrics_snapshot import ApiNumbers, MetricsSnapshot, WatchNumbers, WorkerNumbers
 from engine_ops.server.probes import probe_app
 from engine_ops.server.thread import ServerThread
+from reserved_port import reserved_port
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
