@@ -60,6 +60,12 @@ class Tells(BaseOptimizationPlugin):
         return self.answer(request, result)
 
 
+class TellsOfSizes(Tells):
+    """The same of requests whose type has a built-in algorithm."""
+
+    metadata = PluginMetadata("tells-of-sizes", "1.0.0", "Tells what it sees", supported_types=["resource"])
+
+
 class MarksSettings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 

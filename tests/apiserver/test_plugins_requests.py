@@ -49,6 +49,20 @@ def test_a_plugin_sees_the_request_and_nothing_of_the_operator(world: World) -> 
     assert "score" not in found["status"]["metrics"]
 
 
+def test_what_only_a_plugin_can_answer_waits_for_one_that_is_applied_after_it(world: World) -> None:
+    name = world.requests.make({"workload_size": 200})
+    waiting = world.requests.wait_reason(name, "NoPlugin")
+    message = condition(waiting, "Ready")["message"]
+    assert message.startswith("spec.data.items: required, but absent"), "it may be a typing error"
+    assert message.endswith("; or only a plugin can answer it: no enabled plugin can handle type resource")
+    assert (condition(waiting, "Reconciling")["status"], condition(waiting, "Stalled")) == ("True", {})
+    world.plugins.running("tells-of-sizes", "cluster_plugins:TellsOfSizes")
+    found = world.requests.final(name)
+    assert_answered_once(found)
+    assert (by(found)["plugin"], by(found)["role"]) == ("tells-of-sizes", "prediction")
+    assert found["status"]["result"]["data"]["workload_size"] == 200
+
+
 def test_data_of_a_config_map_as_yaml(world: World) -> None:
     world.plugins.running("tells", TELLS)
     world.requests.config_map("question", text=yaml.safe_dump({"queue": 8, "since": "2026-01-02", "on": [1.5, True]}))

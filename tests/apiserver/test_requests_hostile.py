@@ -34,7 +34,7 @@ def _wait_invalid(requests: RequestObjects, name: str) -> None:
 def test_data_nested_deeper_than_python_recurses(
     operator: OperatorProcess, requests: RequestObjects, depth: int, field: str
 ) -> None:
-    data = {"data": json.dumps(SMALL), "constraints": "{}", field: '{"a": ' + "[" * depth + "]" * depth + "}"}
+    data = {"data": json.dumps(SMALL), "constraints": "{}", field: '{"items": ' + "[" * depth + "]" * depth + "}"}
     _create_raw(
         requests, "deep", f'{{"type": "resource", "data": {data["data"]}, "constraints": {data["constraints"]}}}'
     )

@@ -144,6 +144,7 @@ class World:
     plugins: Sequence[Scripted]
     fallback: Scripted | None = None
     late: int = 8
+    can_wait: bool = False
     turns: int = 1
     others: dict[str, tuple[Reason, str]] = dataclasses.field(default_factory=dict)
     """How plugins are that are not selected."""
@@ -152,7 +153,7 @@ class World:
         self.pool = Pool()
         pool: Any = self.pool
         self.selected: list[tuple[str, str | None]] = []
-        self.asking = Asking(pool, Selected(self), late=self.late)
+        self.asking = Asking(pool, Selected(self), late=self.late, can_wait=self.can_wait)
         self.all_turns = Turns(self.turns)
         self.incumbents: list[Solved] = []
 
@@ -554,6 +555,28 @@ def test_without_any_plugin_such_data_is_at_fault_as_ever() -> None:
         outcome = await World([]).ask({"workload_size": 200})
         assert isinstance(outcome, Failed)
         assert outcome.reason == Reason.INVALID_DATA
+
+    run(test)
+
+
+def test_where_a_plugin_may_be_named_later_such_data_is_waited_with() -> None:
+    async def test() -> None:
+        reason, message = failed(await World([], can_wait=True).ask({"workload_size": 200}))
+        assert reason == "NoPlugin"
+        assert message.startswith("spec.data.")  # it may be a typing error
+        assert message.endswith("; or only a plugin can answer it: no enabled plugin can handle type resource")
+        # What has any of the built-in's fields is the built-in's, and at fault.
+        for data in ({"items": [], "workload_size": 200}, {"nodeCapacity": {"cpu": 2}}):
+            outcome = await World([], can_wait=True).ask(data)
+            assert isinstance(outcome, Failed)
+            assert (outcome.reason, outcome.waiting) == (Reason.INVALID_DATA, False)
+        # What cannot be read at all no plugin can read either.
+        outcome = await World([], can_wait=True).ask(["workload_size"])
+        assert isinstance(outcome, Failed)
+        assert (outcome.reason, outcome.waiting) == (Reason.INVALID_DATA, False)
+        outcome = await World([], can_wait=True).ask({"workload_size": 200}, plugin="none")
+        assert isinstance(outcome, Failed)
+        assert (outcome.reason, outcome.waiting) == (Reason.INVALID_DATA, False)
 
     run(test)
 

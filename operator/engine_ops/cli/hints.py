@@ -15,7 +15,8 @@ REQUEST_HINTS: Final[Mapping[str, str]] = {
     Reason.SOLVER_CRASHED: "give the workers more memory (--worker-memory of the operator), or ask a smaller question",
     Reason.RESULT_TOO_LARGE: "ask a smaller question: the result fits no ConfigMap",
     Reason.DATA_NOT_FOUND: "it waits for what spec.dataFrom names: create it in the request's namespace",
-    Reason.NO_PLUGIN: "it waits for a plugin: enable one that handles the type, or leave spec.plugin out",
+    Reason.NO_PLUGIN: "it waits for a plugin: enable one that handles the type, leave spec.plugin out, or correct the "
+    "field that the message names",
     Reason.NOT_ENOUGH_DATA: "it waits for history: it is answered once enough outcomes are known, or bring in the past "
     "with engine-ops history import",
     Reason.SOURCE_UNAVAILABLE: "it waits for the source of its data, which did not answer",

@@ -60,11 +60,15 @@ class Asking:
         The plugins.
     late
         So many requests wait for one plugin beside those whose turn it is; further ones do without it.
+    can_wait
+        Whether a request may wait for a plugin that nobody has named yet: the one and the other come from the same
+        commit, and in any order.
     """
 
-    def __init__(self, pool: Solvers, plugins: Plugins, *, late: int) -> None:
+    def __init__(self, pool: Solvers, plugins: Plugins, *, late: int, can_wait: bool = False) -> None:
         self._pool = pool
         self._plugins = plugins
+        self._can_wait = can_wait
         self._late = LateAsks(late)
         self._predicting = asyncio.Semaphore(late)
 
@@ -149,11 +153,13 @@ class Asking:
     async def _solve_or_wait(self, posed: Posed) -> Answered | Failed:
         """Wait with data that the built-in cannot read where a plugin may answer it once: it is not at fault yet."""
         outcome = await self._solve(posed, posed.task)
-        later = self._plugins.awaited(posed.task.type, _LATER)
-        if not later or not isinstance(outcome, Failed) or outcome.reason != Reason.INVALID_DATA:
+        if not isinstance(outcome, Failed) or not _lacks_fields(outcome, posed.task):
             return outcome
-        message = f"{outcome.message}; or only a plugin can answer it: {'; '.join(later)}"
-        return Failed(Reason.NO_PLUGIN, message, waiting=True)
+        later = self._plugins.awaited(posed.task.type, _LATER)
+        if not later and not self._can_wait:
+            return outcome
+        who = "; ".join(later) or _nobody(posed.task.type)
+        return Failed(Reason.NO_PLUGIN, f"{outcome.message}; or only a plugin can answer it: {who}", waiting=True)
 
     async def _predict_from_history(self, posed: Posed, noes: list[str]) -> Answered | Failed:
         fallback = self._plugins.fallback()
@@ -163,7 +169,7 @@ class Asking:
         heard = await self._wait_for(posed, fallback, _Time(_HISTORY_SECONDS))
         if isinstance(heard, Unheard):
             reason = Reason.NOT_ENOUGH_DATA if heard.short_of_data else Reason.NO_PLUGIN
-            asked = noes or [f"no enabled plugin can handle type {posed.task.type}"]
+            asked = noes or [_nobody(posed.task.type)]
             return Failed(reason, "; ".join([*asked, f"{FALLBACK}: {heard.why}"]), waiting=True)
         outcome = await self._solve(posed, heard.reply_to(posed.task, FALLBACK))
         if isinstance(outcome, Answered):
@@ -184,6 +190,17 @@ class Asking:
                     return await hear(posed, plugin, needs_prediction=True)
             except TimeoutError:
                 return Unheard(posed.no_time_left)
+
+
+def _lacks_fields(outcome: Failed, task: SolveTask) -> bool:
+    """Whether data could be read, and is at fault by its fields alone: others may be a plugin's."""
+    return outcome.reason == Reason.INVALID_DATA and any(
+        path.startswith(f"{task.data_path}.") for path, _ in outcome.faults
+    )
+
+
+def _nobody(request_type: str) -> str:
+    return f"no enabled plugin can handle type {request_type}"
 
 
 def _pass_over(plugins: Iterable[Plugin]) -> None:

@@ -97,7 +97,8 @@ class RequestReconciler:
         self._events = events
         self._history = history
         self._final = FinalStatus(writer, requests, history)
-        self._asking = Asking(pool, plugins, late=TURNS_PER_WORKER * workers)
+        late = TURNS_PER_WORKER * workers
+        self._asking = Asking(pool, plugins, late=late, can_wait=plugins is not NO_PLUGINS)
         self._agenda = Agenda(look_again=self._look_again, observe=self.observe, measured=measured)
         self._turns = Turns(TURNS_PER_WORKER * workers)
         self._retained_bytes = 0
