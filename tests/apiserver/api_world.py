@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from api_users import ApiUsers, api_users
 from operator_process import OperatorProcess
-from plugin_objects import Operators, PluginObjects, own_namespace, wait_until
+from plugin_objects import Operators, PluginObjects, own_namespace
+from waiting import wait_until
 
 from engine_ops import EngineOpsClient
 from engine_ops.devcluster import DevCluster

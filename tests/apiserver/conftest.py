@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from operator_process import OperatorProcess, StartOperator
-from rights_in_effect import wait_for_definitions, wait_for_rights
+from rights_in_effect import wait_until_installed
 
 from engine_ops.devcluster import DevCluster
 
@@ -38,8 +38,7 @@ def installed(cluster: DevCluster) -> DevCluster:
     cluster.kubectl(
         "apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", str(_ROOT / "manifests/base")
     )
-    wait_for_definitions(cluster)
-    wait_for_rights(cluster, "engine-ops-system", "engine-ops")
+    wait_until_installed(cluster, "engine-ops-system")
     return cluster
 
 

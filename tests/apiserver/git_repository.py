@@ -7,16 +7,15 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 
 MANAGER: Final = "kustomize-controller"
-WAIT_SECONDS: Final = 60.0
 _AUTHOR: Final = ("-c", "user.name=Team", "-c", "user.email=team@example.com", "-c", "commit.gpgsign=false")
 
 
@@ -88,16 +87,19 @@ class Applier:
 
     def diff(self) -> str:
         """Return what an apply would change; nothing where there is no drift."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            done = self._run("diff", "--force-conflicts", check=False)
-            assert done.returncode in (0, 1), done.stderr
-            assert bool(done.stdout) == bool(done.returncode), done.stderr
-            # kubectl reads an object, and then has an apply tried: another version of it means that somebody, such as
-            # the operator with a status, has written in between, and what they wrote is shown as a difference.
-            if not re.search(r"^[+-] +resourceVersion:", done.stdout, re.MULTILINE):
-                return done.stdout
-            assert time.monotonic() < deadline, f"it is written again and again:\n{done.stdout}"
+        # kubectl reads an object, and then has an apply tried: another version of it means that somebody, such as the
+        # operator with a status, has written in between, and what they wrote is shown as a difference.
+        return wait_until(
+            self._difference,
+            lambda shown: not re.search(r"^[+-] +resourceVersion:", shown, re.MULTILINE),
+            "nothing is written while it is looked at",
+        )
+
+    def _difference(self) -> str:
+        done = self._run("diff", "--force-conflicts", check=False)
+        assert done.returncode in (0, 1), done.stderr
+        assert bool(done.stdout) == bool(done.returncode), done.stderr
+        return done.stdout
 
     def _run(self, command: str, *arguments: str, check: bool) -> subprocess.CompletedProcess[str]:
         how = ("--server-side", f"--field-manager={MANAGER}", *arguments)

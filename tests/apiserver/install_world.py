@@ -16,7 +16,7 @@ from typing import Any, Final
 from manifest_files import MANIFESTS
 from operator_process import OperatorProcess
 from plugin_objects import SEARCH_PATH
-from rights_in_effect import wait_for_definitions, wait_for_rights
+from rights_in_effect import wait_until_installed
 
 from engine_ops.devcluster import DevCluster
 
@@ -77,8 +77,7 @@ class Installation:
     @contextlib.contextmanager
     def operator(self, *arguments: str) -> Iterator[OperatorProcess]:
         """Run the operator, with the rights that its ServiceAccount has now: there is no kubelet to start the Pod."""
-        wait_for_definitions(self.cluster)
-        wait_for_rights(self.cluster, OWN, "engine-ops")
+        wait_until_installed(self.cluster, OWN)
         kubeconfig = self.cluster.service_account_kubeconfig(OWN, "engine-ops")
         options = ("--workers=1", "--probes=none", "--history-flush-seconds=0.1", *arguments)
         process = OperatorProcess(kubeconfig, *options, environment={"PYTHONPATH": SEARCH_PATH})

@@ -16,17 +16,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from operator_process import OperatorProcess
 from request_objects import SMALL, RequestObjects, answered, condition
+from waiting import WAIT_SECONDS, wait_until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.client import ApiClient, ApiError
 from engine_ops.ml.testing import sample_history
 from reserved_port import reserved_port
 
-WAIT_SECONDS = 60.0
 PLUGINS_PATH = "/apis/engineops.dev/v1alpha1/optimizerplugins"
 _HERE = Path(__file__).parent
 _UNIT = _HERE.parent / "unit"
@@ -36,23 +36,6 @@ SEARCH_PATH = os.pathsep.join([str(_HERE), str(_UNIT)])
 """Where `cluster_plugins` and `bad_plugins` are."""
 
 Found = dict[str, Any]
-_T = TypeVar("_T")
-
-
-def wait_until(look: Callable[[], _T], holds: Callable[[_T], object], what: str, seconds: float = WAIT_SECONDS) -> _T:
-    """Look until it is as told, and return what was seen."""
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = look()
-        if holds(seen):
-            return seen
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s: {_short(seen)}"
-        time.sleep(0.05)
-
-
-def _short(seen: Any) -> Any:
-    """Return the status of an object, and anything else as it is."""
-    return seen.get("status", seen) if isinstance(seen, dict) else seen
 
 
 class QuickRequests(RequestObjects):

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from waiting import wait_until
+
 from engine_ops.devcluster import DevCluster
 
 WAIT_SECONDS = 90.0
@@ -115,10 +117,7 @@ class RequestObjects:
 
     def wait_event(self, reason: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait until there is an Event with this reason: it comes after the status that it tells of."""
-        deadline = time.monotonic() + seconds
-        while not any(event["reason"] == reason for event in self.events()):
-            assert time.monotonic() < deadline, f"no Event says {reason} after {seconds} s"
-            time.sleep(0.2)
+        wait_until(lambda: {event["reason"] for event in self.events()}, lambda told: reason in told, reason, seconds)
 
     def wait_gone(self, name: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait until there is no such request."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
+
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.client import ApiClient, ApiError
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _SERVED = "/apis/engineops.dev/v1alpha1"
-_SECONDS = 60.0
 _BUILT_IN = "kubernetes.io/bootstrapping"
 
 Json = dict[str, Any]
@@ -38,14 +38,20 @@ def wait_for_rights(cluster: DevCluster, namespace: str, account: str) -> None:
     user = user_of(namespace, account)
     with cluster.client() as client:
         for attributes in _rights_of(client, namespace, account):
-            _wait(lambda asked=attributes: may(client, user, **asked), f"{user} may {attributes}")
+            wait_until(lambda asked=attributes: may(client, user, **asked), bool, f"{user} may {attributes}")
+
+
+def wait_until_installed(cluster: DevCluster, namespace: str) -> None:
+    """Wait until the operator's manifests are in effect: its definitions, and the rights of its ServiceAccount."""
+    wait_for_definitions(cluster)
+    wait_for_rights(cluster, namespace, "engine-ops")
 
 
 def wait_for_loss(cluster: DevCluster, namespace: str, account: str, **attributes: str) -> None:
     """Wait until a ServiceAccount no longer has a right."""
     user = user_of(namespace, account)
     with cluster.client() as client:
-        _wait(lambda: not may(client, user, **attributes), f"{user} may not {attributes}")
+        wait_until(lambda: may(client, user, **attributes), lambda so: not so, f"{user} may not {attributes}")
 
 
 def wait_for_definitions(cluster: DevCluster) -> None:
@@ -61,7 +67,7 @@ def wait_for_definitions(cluster: DevCluster) -> None:
         return {"optimizationrequests", "optimizerplugins"} <= names
 
     with cluster.client() as client:
-        _wait(lambda: served(client), "the definitions are served")
+        wait_until(lambda: served(client), bool, "the definitions are served")
 
 
 def _rights_of(client: ApiClient, namespace: str, account: str) -> Iterator[dict[str, str]]:
@@ -91,10 +97,3 @@ def _rights_in(rule: Json, namespace: str) -> Iterator[dict[str, str]]:
                         "verb": verb, "group": group, "resource": resource, "subresource": subresource,
                         "namespace": namespace, "name": name,
                     }  # fmt: skip
-
-
-def _wait(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {_SECONDS:.0f} s: {what}"
-        time.sleep(0.05)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from operator_process import OperatorProcess
-from rights_in_effect import wait_for_definitions, wait_for_rights
+from rights_in_effect import wait_until_installed
 
 from engine_ops.devcluster import COMPONENTS, DevCluster
 from engine_ops.devcluster.binaries import Binaries
@@ -105,8 +105,7 @@ def install(cluster: DevCluster) -> None:
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests/base"))
-    wait_for_definitions(cluster)
-    wait_for_rights(cluster, NAMESPACE, "engine-ops")
+    wait_until_installed(cluster, NAMESPACE)
 
 
 @pytest.fixture(scope="module")

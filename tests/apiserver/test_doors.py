@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from api_world import ApiWorld, api_world
 from git_repository import MANAGER, Applier, GitRepository
-from plugin_objects import own_errors, wait_until
+from plugin_objects import own_errors
 from request_objects import SMALL, condition
+from waiting import wait_until
 
 from engine_ops import EngineOpsClient, OptimizationRequest
 from engine_ops.client import ConflictError, ForbiddenError

@@ -19,8 +19,9 @@ import pytest
 import requests
 from api_world import ApiWorld, api_world
 from history_objects import HistoryObjects, Point, key_of
-from plugin_objects import own_errors, wait_until
+from plugin_objects import own_errors
 from request_objects import SMALL, hard
+from waiting import wait_until
 
 from engine_ops import EngineOpsClient, OptimizationResult
 from engine_ops.client import BusyError, EngineOpsError, UnreachableError

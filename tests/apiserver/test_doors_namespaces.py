@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from api_world import ApiWorld, api_world
 from history_objects import HistoryObjects
-from plugin_objects import wait_until
 from request_objects import SMALL, hard
+from waiting import wait_until
 
 from engine_ops import EngineOpsClient
 from engine_ops.client import ForbiddenError, NotFoundError

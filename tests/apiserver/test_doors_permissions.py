@@ -15,7 +15,7 @@ import pytest
 from api_tokens import bootstrap_user, expired, forged
 from api_world import ApiWorld, api_world
 from permission_table import BAD_TOKENS, CALLERS, KNOWN, NO_TOKEN, PLUGIN, QUESTION, TABLE, ApiCall
-from plugin_objects import wait_until
+from waiting import wait_until
 
 from engine_ops import EngineOpsClient, OptimizationRequest
 from engine_ops.client import BadRequestError, EngineOpsError, UnauthenticatedError

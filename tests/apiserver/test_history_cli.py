@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rights_in_effect import wait_for_rights
 
 from engine_ops.devcluster import DevCluster
 
@@ -54,14 +55,8 @@ class Place:
             "-n",
             self.namespace,
         )
-        kubeconfig = self.cluster.service_account_kubeconfig(self.namespace, "default")
-        # The authorizer hears of it a moment later.
-        deadline = time.monotonic() + 60
-        for verb in verbs:
-            question = ("auth", "can-i", verb, "configmaps", "-n", self.namespace)
-            while self.cluster.kubectl(*question, kubeconfig=kubeconfig, check=False).returncode != 0:
-                assert time.monotonic() < deadline, f"{verb} is not allowed yet"
-        return kubeconfig
+        wait_for_rights(self.cluster, self.namespace, "default")
+        return self.cluster.service_account_kubeconfig(self.namespace, "default")
 
 
 @pytest.fixture

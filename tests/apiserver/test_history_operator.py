@@ -13,6 +13,7 @@ from history_objects import job as job_of
 from metrics_api import MetricsApi
 from operator_process import OperatorProcess, StartOperator
 from request_objects import SMALL, RequestObjects
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 
@@ -83,17 +84,13 @@ def test_the_outcome_of_a_job_is_joined(
         # It runs until its usage was read, however late that is.
         make_job(requests, "works", "3600s")
         make_job(requests, "fails", "1s", "Failed", **{"exit-code": "7"})
-        pod = ""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not pod:
-            assert time.monotonic() < deadline
-            pod = requests.kubectl("get", "pods", "-l", "job-name=works", "-o", "jsonpath={.items[*].metadata.name}")
+        pods = ("get", "pods", "-l", "job-name=works", "-o", "jsonpath={.items[*].metadata.name}")
+        pod = wait_until(lambda: requests.kubectl(*pods), bool, "the Job has a pod", WAIT_SECONDS)
         metrics.set_usage(requests.namespace, pod, "main", cpu=0.25, memory=100 * 2**20)
         requests.kubectl("wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
         before = metrics.requests
-        while metrics.requests < before + 3:  # one may have been under way, and one is read when the next begins
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        # One may have been under way, and one is read when the next begins.
+        wait_until(lambda: metrics.requests, lambda now: now >= before + 3, "its usage is read", WAIT_SECONDS)
         requests.kubectl("annotate", "pod", pod, "engineops.dev/run-for=1s", "--overwrite")
         works, fails = history.wait_for("works"), history.wait_for("fails")
     status = json.loads(requests.kubectl("get", "job", "works", "-o", "json"))["status"]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from install_world import OWN, Installation
-from plugin_objects import PluginObjects, by, wait_until
+from plugin_objects import PluginObjects, by
 from request_objects import condition
 from rest_calls import ask_api
 from rights_in_effect import wait_for_definitions
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.binaries import COMPONENTS, Binaries

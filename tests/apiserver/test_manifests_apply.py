@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from manifest_files import MANIFESTS, rendered
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl
@@ -80,12 +80,11 @@ def test_the_crds_alone_can_be_applied_by_file_and_by_kustomization(kubectl: Kub
 def test_applying_the_base_again_changes_nothing(kubectl: Kubectl) -> None:
     # A field that the API server drops or defaults otherwise would show as a difference for ever.
     # One that is there for a moment is the controllers': they write statuses between kubectl's two looks at an object.
-    deadline = time.monotonic() + 60
-    while True:
-        difference = kubectl("diff", "--server-side", "--force-conflicts", "-k", str(MANIFESTS / "base"), check=False)
-        if difference.returncode == 0:
-            break
-        assert time.monotonic() < deadline, difference.stdout + difference.stderr
+    wait_until(
+        lambda: kubectl("diff", "--server-side", "--force-conflicts", "-k", str(MANIFESTS / "base"), check=False),
+        lambda done: done.returncode == 0,
+        "there is no difference",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +104,11 @@ def test_a_pod_of_the_deployment_passes_pod_security_and_runs(kubectl: Kubectl) 
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     chosen = ("-l", "app.kubernetes.io/name=engine-ops", "-o", "json")
     # Where the node that it was on has gone with another test, it is about to be replaced.
-    deadline = time.monotonic() + 60
-    while not (pods := json.loads(kubectl("get", "pods", "-n", "engine-ops-system", *chosen).stdout)["items"]):
-        assert time.monotonic() < deadline, "there is no Pod"
+    pods = wait_until(
+        lambda: json.loads(kubectl("get", "pods", "-n", "engine-ops-system", *chosen).stdout)["items"],
+        bool,
+        "there is a Pod",
+    )
     for pod in pods:
         (token,) = (volume["name"] for volume in pod["spec"]["volumes"] if "projected" in volume)
         mounted = {
@@ -193,11 +194,12 @@ def people(rights: Rights, kubectl: Kubectl) -> str:
         kubectl("create", "rolebinding", binding, "-n", rights.namespace, f"--clusterrole={role}", f"--user={binding}")
     # The controller manager fills in the aggregated roles a moment after they change, one by one, and each of them
     # with what there is at the time: an admin may delete a collection before they may make what is in it.
-    deadline = time.monotonic() + 60
     for role, verbs in {"view": VIEW, "edit": EDIT, "admin": ADMIN}.items():
-        while not all(rights.may(f"{prefix}-{role}", verb, REQUESTS) for verb in verbs):
-            assert time.monotonic() < deadline, "the roles were not aggregated"
-            time.sleep(0.05)
+        wait_until(
+            lambda user=f"{prefix}-{role}", verbs=verbs: {verb for verb in verbs if rights.may(user, verb, REQUESTS)},
+            lambda allowed, verbs=verbs: allowed == set(verbs),
+            f"{role} is aggregated",
+        )
     return prefix
 
 
@@ -227,10 +229,7 @@ def test_whoever_is_bound_to_it_enables_a_plugin_and_writes_no_status(rights: Ri
     user = f"plugin-editor-{uuid.uuid4().hex[:8]}"
     kubectl("create", "clusterrolebinding", user, "--clusterrole=engine-ops-plugin-editor", f"--user={user}")
     try:
-        deadline = time.monotonic() + 30
-        while not rights.may(user, "patch", PLUGINS):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: rights.may(user, "patch", PLUGINS), bool, "the right is in effect")
         assert not rights.may(user, "patch", f"{PLUGINS}/status")
         assert not rights.may(user, "create", REQUESTS)
     finally:

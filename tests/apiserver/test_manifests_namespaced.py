@@ -10,9 +10,10 @@ import pytest
 import yaml
 from manifest_files import MANIFESTS, namespaced_overlay, rendered
 from operator_process import StartOperator
-from plugin_objects import SEARCH_PATH, PluginObjects, by, wait_until
+from plugin_objects import SEARCH_PATH, PluginObjects, by
 from rest_calls import ask_api
 from rights_in_effect import wait_for_loss, wait_for_rights
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.pytest_plugin import Kubectl

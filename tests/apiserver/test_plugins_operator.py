@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_objects import PluginObjects, World, assert_answered_once, by, is_absent, plugin_world, wait_until
+from plugin_objects import PluginObjects, World, assert_answered_once, by, is_absent, plugin_world
 from request_objects import condition
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.errors import DevClusterError

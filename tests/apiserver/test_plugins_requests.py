@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from plugin_objects import World, assert_answered_once, by, plugin_world, wait_until
+from plugin_objects import World, assert_answered_once, by, plugin_world
 from request_objects import condition
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 from engine_ops.devcluster.client import ApiClient

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from history_objects import HistoryObjects
-from plugin_objects import Found, World, assert_answered_once, by, history_file, own_namespace, plugin_world, wait_until
+from plugin_objects import Found, World, assert_answered_once, by, history_file, own_namespace, plugin_world
 from request_objects import condition
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from operator_process import OperatorProcess, StartOperator
 from request_objects import RequestObjects, answered, condition
+from rights_in_effect import wait_for_loss
+from waiting import wait_until
 
 from engine_ops.devcluster import DevCluster
 
@@ -39,10 +41,12 @@ class Live:
 
     def wait_cordoned(self, node: str) -> None:
         """Wait for the taint of a node that is cordoned: the controller manager gives it some time later."""
-        deadline = time.monotonic() + 60
         taints = ("get", "node", node, "-o", "jsonpath={.spec.taints[*].key}")
-        while "node.kubernetes.io/unschedulable" not in self.cluster.kubectl(*taints).stdout:
-            assert time.monotonic() < deadline, f"{node} has no taint"
+        wait_until(
+            lambda: self.cluster.kubectl(*taints).stdout,
+            lambda keys: "node.kubernetes.io/unschedulable" in keys,
+            f"{node} has the taint",
+        )
 
     def pod(self, name: str, *, cpu: str = "1", node: str | None = None, **changes: Any) -> None:
         container = {"name": "main", "image": "pause", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}}
@@ -246,11 +250,7 @@ def test_a_selector_of_namespaces_that_cannot_be_read_ends_the_operator(start_op
 def without_the_right(cluster: DevCluster) -> Iterator[None]:
     cluster.kubectl("delete", "clusterrolebinding", "engine-ops-cluster-data")
     try:
-        # The authorizer hears of it a moment later.
-        deadline = time.monotonic() + 60
-        operator = "--as=system:serviceaccount:engine-ops-system:engine-ops"
-        while cluster.kubectl("auth", "can-i", "list", "nodes", operator, check=False).returncode == 0:
-            assert time.monotonic() < deadline, "the right is still there"
+        wait_for_loss(cluster, "engine-ops-system", "engine-ops", verb="list", resource="nodes")
         yield
     finally:
         cluster.kubectl("apply", "--server-side", "-f", str(BINDING))

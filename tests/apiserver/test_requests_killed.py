@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from operator_process import OperatorProcess
 from request_objects import SMALL, WAIT_SECONDS, RequestObjects, answered, condition, hard
+from waiting import wait_until
 
 ENDLESS = {"searchSeconds": 600, "timeoutSeconds": 600}
 """It is under way whenever a test looks, and nothing comes in time that waits for its end."""
@@ -84,10 +85,7 @@ def test_kill_9_in_the_middle_loses_nothing(start_operator, requests: RequestObj
     start_operator()
     requests.wait_reason("made-meanwhile", "Solved")
     requests.wait_reason("long", "Solved")
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not all(answered(found) for found in requests.list()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(requests.list, lambda there: all(map(answered, there)), "all are answered", WAIT_SECONDS)
     for found in requests.list():
         assert found["status"]["run"] == 1, "each generation is answered once"
         assert condition(found, "Ready")["status"] == "True"
@@ -168,10 +166,7 @@ def test_it_ends_when_told_to(operator: OperatorProcess, requests: RequestObject
     below = _descendants(operator.pid)
     os.kill(operator.pid, signal.SIGTERM)
     assert operator.wait_for_exit() in (0, -signal.SIGTERM)
-    deadline = time.monotonic() + WAIT_SECONDS
-    while any(map(_is_alive, below)):
-        assert time.monotonic() < deadline, "what it started goes on"
-        time.sleep(0.1)
+    wait_until(lambda: list(filter(_is_alive, below)), lambda alive: not alive, "what it started ends", WAIT_SECONDS)
     lease = json.loads(cluster.kubectl("-n", "engine-ops-system", "get", "lease", "engine-ops", "-o", "json").stdout)
     assert not lease["spec"].get("holderIdentity"), "given back"
 

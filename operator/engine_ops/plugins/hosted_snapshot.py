@@ -117,7 +117,7 @@ def _afterwards(state: PluginState) -> list[str]:
     told = []
     pinned = state.spec.training.pinned_model
     model = state.lineup.roles.active or state.lineup.roles.candidate
-    if state.edition is not None and state.wanted_roles(state.edition).active is not state.lineup.roles.active:
+    if state.awaits_model:
         told.append("another is being made ready to be served in its place")
     elif pinned is not None and model is not None and not model.digest.startswith(pinned):
         kept = ", ".join(each.digest[:19] for each in state.lineup.shelf if each.state) or "none"

@@ -99,9 +99,12 @@ class PluginState:
     @property
     def is_behind(self) -> bool:
         """Whether what answers is not what the spec asks for by now: that is being made ready, or could not be."""
-        if self.edition is None or self.edition != self.wanted:
-            return True
-        return self.wanted_roles(self.edition).active is not self.lineup.roles.active
+        return self.edition != self.wanted or self.awaits_model
+
+    @property
+    def awaits_model(self) -> bool:
+        """Whether another model than the one that is served is being made ready to be."""
+        return self.edition is not None and self.wanted_roles(self.edition).active is not self.lineup.roles.active
 
     def reason_to_train(self) -> str | None:
         """Return why a model is to be trained now; None where none is."""
