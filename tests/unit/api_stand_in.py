@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from reserved_port import reserved_port
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +64,8 @@ class StandIn:
 @contextlib.contextmanager
 def gone() -> Iterator[StandIn]:
     """Have a port where nobody listens, nor can another program: the connection is refused."""
-    with socket.socket() as kept:
-        kept.bind(("127.0.0.1", 0))
-        yield StandIn(kept.getsockname()[1], "http")
+    with reserved_port() as port:
+        yield StandIn(port, "http")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import logging
 import os
@@ -284,10 +285,12 @@ class HandAlarm:
 
     def __init__(self) -> None:
         self.calls: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._numbers = itertools.count()
 
     def set(self, due: float, call: Callable[[], None]) -> int:
-        self.calls[len(self.calls)] = due, call
-        return len(self.calls) - 1
+        number = next(self._numbers)
+        self.calls[number] = due, call
+        return number
 
     def cancel(self, number: int) -> None:
         del self.calls[number]
